@@ -1,0 +1,559 @@
+"""Who chooses the codewords that a kernel may use: `Permutation` learns them, `Fixed` is told.
+
+A selection belongs to one quantizer. It is built with the number of codewords and their size, keeps
+the selected rows of the codebook as integers among its weights, and gives out the codewords.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike
+
+from larq_sks import codebook, pste, sinkhorn
+
+MAX_LOGITS = 2**22
+"""The most logits of a learned selection: 2^K patterns times n codewords."""
+
+PHASES = ("whole", "learn", "frozen")
+
+_register = tf.keras.utils.register_keras_serializable(package="larq_sks")
+# Each replica keeps its own copy and all compute the same value. Without this, an assignment would
+# synchronise the replicas, which fails inside a compiled step.
+_LOCAL = dict(
+    trainable=False,
+    synchronization=tf.VariableSynchronization.ON_READ,
+    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+)
+
+
+class Selection(tf.keras.layers.Layer):
+    """Base class of all selections: n different rows of a codebook, stored as integers.
+
+    Derive from it to write a selection of your own: `start_indices` says where it begins; a selection
+    that changes in training overrides `codewords` too. A Keras layer, for the sake of its weights.
+
+    Example:
+        ```python
+        @tf.keras.utils.register_keras_serializable("my_package")
+        class FirstOnes(sks.selections.Selection):
+            def start_indices(self, num_patterns, num_codewords):
+                return np.arange(num_codewords)
+        ```
+    """
+
+    def __init__(self, **kwargs):
+        # Near-ties between codewords need float32, whatever the network's precision.
+        kwargs["dtype"] = "float32"
+        super().__init__(autocast=False, **kwargs)
+
+    def start_indices(self, num_patterns: int, num_codewords: int) -> np.ndarray:
+        """Chooses the rows of the codebook that the selection begins with."""
+        raise NotImplementedError(f"{type(self).__name__} must define `start_indices`.")
+
+    def build(self, codewords_shape: Sequence[int]) -> None:
+        num_codewords, block_size = codewords_shape
+        self.patterns = codebook.patterns(block_size)
+        start = self.start_indices(2**block_size, num_codewords)
+        self._start = check_indices(start, 2**block_size, num_codewords)
+        self._indices = self.add_weight(
+            name="indices",
+            shape=(num_codewords,),
+            dtype=tf.int32,
+            initializer=_constant(self._start),
+            **_LOCAL,
+        )
+        super().build(codewords_shape)
+
+    def codewords(self, training=None) -> tf.Tensor:
+        """Returns the codewords to quantise with.
+
+        Arguments:
+            training: Whether this is a training step: a bool, a boolean tensor, or `None` for no.
+
+        Returns:
+            Rows of -1 and +1, float32 `(n, block_size)`.
+        """
+        return tf.gather(self.patterns, self._indices)
+
+    def whole(self) -> bool | tf.Tensor:
+        """Tells whether all codewords may be used at present, which makes the quantizer a plain sign."""
+        return False
+
+    @property
+    def indices(self) -> np.ndarray:
+        """The selected codewords, n different integers, as int32 `(n,)`."""
+        return self._indices.numpy()
+
+
+@_register
+class Fixed(Selection):
+    """Selects given codewords, or a random subset, and never changes them.
+
+    Example:
+        ```python
+        sks.layers.SKSConv2D(64, 3, num_codewords=4, selection=sks.selections.Fixed([0, 16, 495, 511]))
+        sks.layers.SKSConv2D(64, 3, num_codewords=32, selection=sks.selections.Fixed(seed=1))
+        ```
+
+    Arguments:
+        indices: The codewords as different integers from 0 to 2^K - 1, or `None` for a random subset.
+        seed: Integer from 0 to 2^32 - 1 that decides the random subset; with `None` it comes from Python's
+            global generator, which `tf.keras.utils.set_random_seed` sets.
+
+    Raises:
+        ValueError: If `indices` repeats a codeword or holds anything but integers in range.
+    """
+
+    def __init__(self, indices: Sequence[int] | None = None, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.given = None if indices is None else check_indices(indices).tolist()
+        self.seed = check_seed(seed)
+
+    def start_indices(self, num_patterns: int, num_codewords: int) -> np.ndarray:
+        return _given_or_random(self.given, self.seed, num_patterns, num_codewords)
+
+    def get_config(self):
+        return {**super().get_config(), "indices": self.given, "seed": self.seed}
+
+
+@_register
+class Permutation(Selection):
+    r"""Learns which codewords to select, by the permutation straight-through estimator.
+
+    Trainable logits X of shape (N, n), N = 2^K, hold one column for each codeword. In training, Sinkhorn
+    iterations relax `(X + noise · Gumbel) / temperature` to a plan, the plan is rounded to n different
+    rows, these are used, and the plan receives the gradient in their place. The rounding without noise
+    is stored with the weights after each training step and is what inference uses.
+
+    A selection is in one of three phases, which `phase` reads and sets and which a
+    `larq_sks.callbacks.SelectionSchedule` moves: in `"whole"` all codewords may be used, in `"learn"`
+    (the initial one) the selection follows its logits, in `"frozen"` it keeps the stored codewords.
+
+    Keras has one optimizer for all weights. The logits learn at a rate of their own because the
+    variable holds X̃ = X / `logit_scale`: under Adam, whose steps do not depend on the size of the
+    gradient, X then moves `logit_scale` times as fast as the other weights; under SGD
+    `logit_scale`² times.
+
+    Example:
+        ```python
+        selection = sks.selections.Permutation(temperature=0.5, start=[0, 16, 495, 511])
+        layer = sks.layers.SKSConv2D(64, 3, num_codewords=4, selection=selection)
+        ```
+
+    Arguments:
+        temperature: Positive number that divides the logits: the lower, the harder the plan.
+        noise: Size of the Gumbel noise in training, 0 or more.
+        iterations: Sinkhorn iterations, from 1 to 40. With 10 the plan's rows sum to 1 and its columns to
+            1 ± 0.02 for logits that moved by up to the boost, ± 0.15 under Gumbel noise of size 1.
+        full_permutation: Whether to relax all N columns of the permutation instead of merging those
+            that select nothing. The faithful reference: slow, and only for N·N ≤ 2^22.
+        start: The codewords to begin with as n different integers, or `None` for a random subset.
+        boost: How far the logits of the start stand above all others, 0 or more: a codeword goes only
+            after the gradient has made up for it.
+        logit_scale: Positive number: how much faster the logits learn than the optimizer says.
+        seed: Integer from 0 to 2^32 - 1 that decides noise and random start; with `None` it comes from
+            Python's global generator, which `tf.keras.utils.set_random_seed` sets.
+
+    Raises:
+        ValueError: If an argument is out of range, or (when built) if there are more than 2^22 logits.
+
+    References:
+        - [Compacting Binary Neural Networks by Sparse Kernel Selection](https://arxiv.org/abs/2303.14470)
+        - [Learning Latent Permutations with Gumbel-Sinkhorn Networks](https://arxiv.org/abs/1802.08665)
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        noise: float = 0.0,
+        iterations: int = 10,
+        full_permutation: bool = False,
+        start: Sequence[int] | None = None,
+        boost: float = 6.0,
+        logit_scale: float = 30.0,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self._first_temperature = check_number("temperature", temperature, positive=True)
+        self._first_noise = check_number("noise", noise)
+        self.boost = check_number("boost", boost)
+        self.logit_scale = check_number("logit_scale", logit_scale, positive=True)
+        if not _is_integer(iterations) or not 1 <= iterations <= sinkhorn.MAX_ITERATIONS:
+            raise ValueError(
+                f"`iterations` must be an integer from 1 to {sinkhorn.MAX_ITERATIONS}. "
+                f"Received: iterations={iterations!r}."
+            )
+        self.iterations = int(iterations)
+        self.full_permutation = bool(full_permutation)
+        self.given = None if start is None else check_indices(start, name="start").tolist()
+        self.seed = check_seed(seed)
+
+    def start_indices(self, num_patterns: int, num_codewords: int) -> np.ndarray:
+        return _given_or_random(self.given, self.seed, num_patterns, num_codewords, name="start")
+
+    def build(self, codewords_shape: Sequence[int]) -> None:
+        num_codewords, block_size = codewords_shape
+        num_patterns = 2**block_size
+        columns = num_patterns if self.full_permutation else num_codewords
+        if num_patterns * columns > MAX_LOGITS:
+            raise ValueError(
+                f"`num_codewords` is too large for a learned selection: {num_patterns} patterns times "
+                f"{columns} columns are {num_patterns * columns} logits, allowed are {MAX_LOGITS}. "
+                f"Received: num_codewords={num_codewords}, full_permutation={self.full_permutation}. "
+                "Take fewer codewords, a smaller `codeword_shape`, or a `Fixed` selection."
+            )
+        super().build(codewords_shape)
+        self._logits = self.add_weight(
+            name="logits",
+            shape=(num_patterns, columns),
+            initializer=_constant(self._logits_for(self._start, num_patterns, columns)),
+        )
+        scalars = dict(shape=(), trainable=False)
+        self._temperature = self.add_weight(
+            name="temperature", initializer=_constant(self._first_temperature), **scalars
+        )
+        self._noise = self.add_weight(
+            name="noise", initializer=_constant(self._first_noise), **scalars
+        )
+        self._phase = self.add_weight(
+            name="phase", dtype=tf.int32, initializer=_constant(PHASES.index("learn")), **scalars
+        )
+        seed = _drawn(self.seed)
+        # The seed is a variable so that workers which drew different ones use the first worker's.
+        self._draws = self.add_weight(
+            name="draws", shape=(2,), dtype=tf.int64, initializer=_constant([seed, 0]), **_LOCAL
+        )
+
+    def _logits_for(self, indices: np.ndarray, num_patterns: int, columns: int) -> np.ndarray:
+        logits = np.zeros((num_patterns, columns), np.float32)
+        logits[indices, np.arange(len(indices))] = self.boost / self.logit_scale
+        return logits
+
+    def codewords(self, training=None) -> tf.Tensor:
+        stored = super().codewords()
+        if training is None or training is False:
+            return stored
+        learning = tf.equal(self._phase, PHASES.index("learn"))
+        codewords, indices = tf.cond(
+            tf.logical_and(learning, tf.cast(training, tf.bool)),
+            self._choose,
+            lambda: (stored, tf.identity(self._indices)),
+        )
+        # Out here and in every phase, because an assignment within a branch fails on replicas.
+        self._indices.assign(indices)
+        self._draws.assign_add([0, 1])
+        return codewords
+
+    def _choose(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the codewords to train with and the indices to store."""
+        return pste.choose(
+            self._logits * (self.logit_scale / self._temperature),
+            self._noise / self._temperature,
+            tf.identity(self._draws),
+            self.patterns,
+            iterations=self.iterations,
+            count=self._indices.shape[0],
+        )
+
+    def whole(self) -> tf.Tensor:
+        return tf.equal(self._phase, PHASES.index("whole"))
+
+    def relaxed(self) -> tf.Tensor:
+        """Relaxes the current logits, without noise, to the plan that the selection rounds.
+
+        Returns:
+            A float32 tensor `(2^K, n + 1)`, the unselected mass in the last column, or `(2^K, 2^K)` for
+                the full permutation.
+        """
+        return pste.relax(self._logits * self.logit_scale / self._temperature, self.iterations)
+
+    def start_from(self, indices: ArrayLike) -> None:
+        """Begins to learn from given codewords, now: they are selected and get the boost.
+
+        Arguments:
+            indices: n different integers from 0 to 2^K - 1, from `greedy_coverage` for example.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        start = check_indices(indices, len(self.patterns), self._indices.shape[0])
+        self._logits.assign(self._logits_for(start, *self._logits.shape))
+        self._indices.assign(start)
+        self.phase = "learn"
+
+    @property
+    def phase(self) -> str:
+        """`"whole"`, `"learn"` or `"frozen"`; may be set at any time after the selection is built."""
+        return PHASES[int(self._phase.numpy())]
+
+    @phase.setter
+    def phase(self, phase: str) -> None:
+        if phase not in PHASES:
+            raise ValueError(f"`phase` must be one of {PHASES}. Received: phase={phase!r}.")
+        self._phase.assign(PHASES.index(phase))
+
+    @property
+    def temperature(self) -> float:
+        """The temperature in use; may be set at any time after the selection is built."""
+        return float(self._temperature.numpy())
+
+    @temperature.setter
+    def temperature(self, temperature: float) -> None:
+        self._temperature.assign(check_number("temperature", temperature, positive=True))
+
+    @property
+    def noise(self) -> float:
+        """The size of the Gumbel noise in use; may be set at any time after the selection is built."""
+        return float(self._noise.numpy())
+
+    @noise.setter
+    def noise(self, noise: float) -> None:
+        self._noise.assign(check_number("noise", noise))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "temperature": self._first_temperature,
+            "noise": self._first_noise,
+            "iterations": self.iterations,
+            "full_permutation": self.full_permutation,
+            "start": self.given,
+            "boost": self.boost,
+            "logit_scale": self.logit_scale,
+            "seed": self.seed,
+        }
+
+
+_NAMES = {"permutation": Permutation, "fixed": Fixed}
+
+
+def get(identifier: str | dict | Selection) -> Selection:
+    """Makes a new selection from a name, a config, or another selection, which is copied.
+
+    A copy, because a selection holds the weights of one kernel: the same object can be given to many
+    layers, and each gets a selection of its own with the same settings.
+
+    Example:
+        ```python
+        sks.selections.get("permutation")
+        ```
+
+    Arguments:
+        identifier: `"permutation"`, `"fixed"`, a selection, or its serialised config.
+
+    Returns:
+        A selection that is not built yet.
+
+    Raises:
+        ValueError: If `identifier` is nothing of the kind.
+    """
+    if isinstance(identifier, str) and identifier in _NAMES:
+        return _NAMES[identifier]()
+    if isinstance(identifier, dict):
+        cls = tf.keras.utils.get_registered_object(identifier["class_name"])
+        if cls is None:
+            raise ValueError(
+                "`selection` must be registered with Keras to be loaded. "
+                f"Received: class_name={identifier['class_name']!r}. Decorate the class with "
+                "`tf.keras.utils.register_keras_serializable` and import its module first."
+            )
+        return cls.from_config(identifier["config"])
+    if isinstance(identifier, Selection):
+        return type(identifier).from_config(identifier.get_config())
+    raise ValueError(
+        f"`selection` must be one of {tuple(_NAMES)} or an object from `larq_sks.selections`. "
+        f"Received: selection={identifier!r}."
+    )
+
+
+def serialize(selection: Selection) -> dict:
+    """Describes a selection so that `get` makes it anew: its registered name and its config.
+
+    Keras' own serialisation is not used because it differs between H5 and .keras files.
+    """
+    name = tf.keras.utils.get_registered_name(type(selection))
+    return {"class_name": name, "config": selection.get_config()}
+
+
+def most_frequent(
+    kernel: np.ndarray, num_codewords: int, codeword_shape: Sequence[int] | None = None
+) -> np.ndarray:
+    """Finds the codewords that a kernel uses most after binarisation.
+
+    Example:
+        ```python
+        start = sks.selections.most_frequent(layer.kernel, 32)
+        ```
+
+    Arguments:
+        kernel: Latent weights of a trained layer.
+        num_codewords: Number of codewords to find, from 1 to 2^K.
+        codeword_shape: The block's size along each axis of the kernel; `None` as in
+            `larq_sks.codebook.default_codeword_shape`.
+
+    Returns:
+        The codewords as an int32 array `(num_codewords,)`, the most used first; of equally used ones the
+            smaller integer comes first.
+
+    Raises:
+        ValueError: If `num_codewords` or `codeword_shape` does not fit the kernel.
+    """
+    blocks = _latent_blocks(kernel, num_codewords, codeword_shape)
+    counts = np.bincount(codebook.to_codewords(blocks), minlength=2 ** blocks.shape[1])
+    return np.argsort(-counts, kind="stable")[:num_codewords].astype(np.int32)
+
+
+def greedy_coverage(
+    kernel: np.ndarray,
+    num_codewords: int,
+    codeword_shape: Sequence[int] | None = None,
+    score: str = "latent",
+) -> np.ndarray:
+    """Finds codewords that together come close to all blocks of a kernel, one after the other.
+
+    Each step adds the codeword that raises the sum over blocks of max_j <u_j, w> the most, w being the
+    latent block (`score="latent"`) or its signs (`"hamming"`, for which the sum counts equal signs). The
+    sum is submodular, so the result is within a factor 1 - 1/e of the best set's gain.
+
+    Example:
+        ```python
+        start = sks.selections.greedy_coverage(layer.kernel, 32)
+        ```
+
+    Arguments:
+        kernel: Latent weights of a trained layer.
+        num_codewords: Number of codewords to find, from 1 to 2^K.
+        codeword_shape: The block's size along each axis of the kernel; `None` as in
+            `larq_sks.codebook.default_codeword_shape`.
+        score: `"latent"` or `"hamming"`.
+
+    Returns:
+        The codewords as an int32 array `(num_codewords,)` in the order in which they were added.
+
+    Raises:
+        ValueError: If `num_codewords` or `codeword_shape` does not fit the kernel, or `score` is unknown.
+
+    References:
+        - [An Analysis of Approximations for Maximizing Submodular Set
+          Functions](https://doi.org/10.1007/BF01588971)
+    """
+    blocks = _latent_blocks(kernel, num_codewords, codeword_shape)
+    if score not in ("latent", "hamming"):
+        raise ValueError(f"`score` must be 'latent' or 'hamming'. Received: score={score!r}.")
+    weights = np.ones(len(blocks), np.float32)
+    if score == "hamming":
+        # Blocks with equal signs count alike: at most 2^K different ones are left.
+        codewords, weights = np.unique(codebook.to_codewords(blocks), return_counts=True)
+        blocks, weights = codebook.to_signs(codewords, blocks.shape[1]), weights.astype(np.float32)
+    patterns, columns = codebook.patterns(blocks.shape[1]), np.ascontiguousarray(blocks.T)
+    best = -np.abs(columns).sum(axis=0)  # the worst that a codeword can score
+    # What a codeword adds only shrinks as others are chosen, so an old gain bounds the present one, and
+    # only those codewords that might be the best need theirs computed again.
+    bounds = np.full(len(patterns), np.inf)
+    chosen: list[int] = []
+    for _ in range(num_codewords):
+        computed: set[int] = set()
+        while (top := int(bounds.argmax())) not in computed:
+            bounds[top] = np.maximum(patterns[top] @ columns - best, 0.0) @ weights
+            computed.add(top)
+        chosen.append(top)
+        bounds[top] = -np.inf
+        best = np.maximum(best, patterns[top] @ columns)
+    return np.array(chosen, np.int32)
+
+
+def _latent_blocks(kernel, num_codewords, codeword_shape) -> np.ndarray:
+    """Cuts a kernel into rows `(number of blocks, K)` after checking the arguments of a start."""
+    kernel = np.asarray(kernel, np.float32)
+    if codeword_shape is None:
+        codeword_shape = codebook.default_codeword_shape(kernel.shape)
+    codeword_shape = codebook.check_codeword_shape(codeword_shape, kernel.shape)
+    check_num_codewords(num_codewords, math.prod(codeword_shape))
+    return codebook.to_blocks(kernel, codeword_shape).numpy().T
+
+
+def check_num_codewords(
+    num_codewords: int, block_size: int = codebook.MAX_BLOCK_SIZE, name: str = "num_codewords"
+) -> int:
+    """Returns a number of codewords if a codebook can have that many, else raises a ValueError."""
+    if not _is_integer(num_codewords) or not 1 <= num_codewords <= 2**block_size:
+        raise ValueError(
+            f"`{name}` must be an integer from 1 to {2**block_size}, the number of sign patterns of "
+            f"{block_size} weights. Received: {name}={num_codewords!r}."
+        )
+    return int(num_codewords)
+
+
+def check_indices(
+    indices: ArrayLike,
+    num_patterns: int = 2**codebook.MAX_BLOCK_SIZE,
+    num_codewords: int | None = None,
+    name: str = "indices",
+) -> np.ndarray:
+    """Returns a selection as int32 `(n,)` if it is one, else raises a ValueError."""
+    array = np.asarray(indices)
+    wanted = (
+        "different integers" if num_codewords is None else f"{num_codewords} different integers"
+    )
+    problem = None
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
+        problem = f"shape {array.shape} and dtype {array.dtype}"
+    elif array.min() < 0 or array.max() >= num_patterns:
+        problem = f"values from {array.min()} to {array.max()}"
+    elif len(np.unique(array)) < len(array):
+        values, counts = np.unique(array, return_counts=True)
+        problem = f"{values[counts > 1][0]} more than once"
+    elif num_codewords is not None and len(array) != num_codewords:
+        problem = f"{len(array)} of them"
+    if problem:
+        raise ValueError(
+            f"`{name}` must be a list of {wanted} from 0 to {num_patterns - 1}. Received: {problem}."
+        )
+    return array.astype(np.int32)
+
+
+def check_number(name: str, value: float, positive: bool = False) -> float:
+    """Returns a number as float if it is finite and not negative (or positive), else raises."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < 0 or (positive and value == 0):
+        raise ValueError(
+            f"`{name}` must be a finite number {'above 0' if positive else 'of 0 or more'}. "
+            f"Received: {name}={value!r}."
+        )
+    return float(value)
+
+
+def check_seed(seed: int | None) -> int | None:
+    """Returns a seed if NumPy takes it, else raises a ValueError."""
+    if seed is not None and (not _is_integer(seed) or not 0 <= seed < 2**32):
+        raise ValueError(
+            f"`seed` must be `None` or an integer from 0 to 2^32 - 1. Received: seed={seed!r}."
+        )
+    return seed
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _given_or_random(given, seed, num_patterns, num_codewords, name="indices") -> np.ndarray:
+    if given is not None:
+        return check_indices(given, num_patterns, num_codewords, name)
+    generator = np.random.default_rng(_drawn(seed))
+    return generator.permutation(num_patterns)[:num_codewords]
+
+
+def _drawn(seed: int | None) -> int:
+    return random.randrange(2**31) if seed is None else seed
+
+
+def _constant(value):
+    """A Keras initializer that takes arrays and integers as they are."""
+    return lambda shape, dtype: tf.constant(value, dtype)

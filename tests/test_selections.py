@@ -1,0 +1,489 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from larq_sks import codebook, selections
+from larq_sks.selections import Fixed, Permutation, Selection, greedy_coverage, most_frequent
+
+
+@tf.keras.utils.register_keras_serializable("tests")
+class Last(Selection):
+    """A user's own selection: the codewords with the largest integers, `step` apart."""
+
+    def __init__(self, step=1, **kwargs):
+        super().__init__(**kwargs)
+        self.step = step
+
+    def start_indices(self, num_patterns, num_codewords):
+        return num_patterns - 1 - self.step * np.arange(num_codewords)
+
+    def get_config(self):
+        return {**super().get_config(), "step": self.step}
+
+
+def build(selection, num_codewords=4, block_size=4):
+    selection.build((num_codewords, block_size))
+    return selection
+
+
+def favour(selection, rows, size=5.0):
+    """Sets logits whose best rows are plain to see."""
+    logits = np.zeros(selection._logits.shape, np.float32)
+    logits[rows, np.arange(len(rows))] = size
+    selection._logits.assign(logits)
+
+
+def draws(selection, steps=6):
+    """The codewords of some training steps, as integers."""
+    return [codebook.to_codewords(selection.codewords(True)).tolist() for _ in range(steps)]
+
+
+# Fixed, and selections of one's own
+
+
+def test_fixed_gives_the_codewords_it_was_told():
+    selection = build(Fixed([3, 0, 15]), 3)
+    assert selection.indices.tolist() == [3, 0, 15]
+    expected = [[1, 1, -1, -1], [-1, -1, -1, -1], [1, 1, 1, 1]]
+    np.testing.assert_array_equal(selection.codewords(), expected)
+    np.testing.assert_array_equal(selection.codewords(training=True), expected)
+    assert selection.trainable_weights == []
+
+
+@pytest.mark.parametrize("cls", [Fixed, Permutation])
+def test_random_subsets_follow_the_seed(cls):
+    def subset(seed):
+        return build(cls(seed=seed), 16, 9).indices.tolist()
+
+    assert subset(1) == subset(1) != subset(2)
+    assert len(set(subset(1))) == 16
+    tf.keras.utils.set_random_seed(5)
+    first = subset(None)
+    second = subset(None)
+    tf.keras.utils.set_random_seed(5)
+    assert subset(None) == first != second
+
+
+def test_own_selection_quantises_and_is_made_anew_from_its_config():
+    selection = selections.get(Last(step=2))
+    assert build(selection, 3).indices.tolist() == [15, 13, 11]
+    np.testing.assert_array_equal(selection.codewords(True), codebook.to_signs([15, 13, 11], 4))
+    config = json.loads(json.dumps(selections.serialize(selection)))
+    assert build(selections.get(config), 3).indices.tolist() == [15, 13, 11]
+
+
+def test_own_selection_must_say_where_it_starts():
+    with pytest.raises(NotImplementedError, match="start_indices"):
+        build(Selection())
+
+
+def test_own_selection_is_checked():
+    with pytest.raises(ValueError, match="`indices` must be .* from 0 to 15.*-1"):
+        build(Last(step=4), 5)
+
+
+# Permutation
+
+
+def test_permutation_starts_from_its_start():
+    selection = build(Permutation(start=[9, 2, 4], boost=2.0, logit_scale=8.0), 3)
+    assert selection.indices.tolist() == [9, 2, 4]
+    logits = np.zeros((16, 3))
+    logits[[9, 2, 4], [0, 1, 2]] = 2.0 / 8.0
+    np.testing.assert_array_equal(selection._logits, logits)
+    assert draws(selection, 1) == [[9, 2, 4]]
+
+
+def test_only_the_logits_are_trainable():
+    selection = build(Permutation())
+    assert [weight.name for weight in selection.trainable_weights] == ["logits:0"]
+    assert [weight.dtype.name for weight in selection.weights if "indices" in weight.name] == [
+        "int32"
+    ]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_training_steps_follow_the_logits_and_store_what_they_selected(full):
+    selection = build(Permutation(start=[0, 1, 2], full_permutation=full), 3)
+    favour(selection, [7, 5, 12])
+    assert selection.indices.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(selection.codewords(), codebook.to_signs([0, 1, 2], 4))
+    assert draws(selection, 1) == [[7, 5, 12]]
+    assert selection.indices.tolist() == [7, 5, 12]
+    np.testing.assert_array_equal(selection.codewords(), codebook.to_signs([7, 5, 12], 4))
+
+
+@pytest.mark.parametrize("training", [None, False, tf.constant(False)])
+def test_outside_training_nothing_moves(training):
+    selection = build(Permutation(start=[0, 1, 2], noise=3.0), 3)
+    favour(selection, [7, 5, 12])
+    for _ in range(3):
+        np.testing.assert_array_equal(
+            selection.codewords(training), codebook.to_signs([0, 1, 2], 4)
+        )
+    assert selection.indices.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_gradient_moves_the_logits_to_better_codewords(full):
+    """A loss that asks for codewords 5 and 10 ends with them selected."""
+    selection = build(
+        Permutation(start=[0, 15], boost=0.5, logit_scale=2.0, full_permutation=full), 2
+    )
+    wanted = codebook.to_signs([5, 10], 4)
+    optimizer = tf.keras.optimizers.SGD(0.2)
+    for _ in range(30):
+        with tf.GradientTape() as tape:
+            loss = -tf.reduce_sum(selection.codewords(True) * wanted)
+        (gradient,) = tape.gradient(loss, selection.trainable_weights)
+        assert np.abs(gradient[:, :2]).max() > 0
+        optimizer.apply_gradients([(gradient, selection.trainable_weights[0])])
+    assert selection.indices.tolist() == [5, 10]
+
+
+def test_logit_scale_multiplies_logits_and_their_rate():
+    plans, gradients = [], []
+    for scale in (1.0, 10.0):
+        selection = build(Permutation(start=[0, 15], boost=1.0, logit_scale=scale), 2)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(selection.codewords(True) * codebook.to_signs([5, 10], 4))
+        gradients.append(tape.gradient(loss, selection._logits))
+        plans.append(selection.relaxed())
+    np.testing.assert_allclose(plans[0], plans[1], rtol=1e-5)
+    np.testing.assert_allclose(10 * gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+
+
+def test_temperature_divides_the_logits_and_hardens_the_plan():
+    warm = build(Permutation(temperature=2.0, start=[0, 15], boost=2.0), 2)
+    same = build(Permutation(temperature=1.0, start=[0, 15], boost=1.0), 2)
+    np.testing.assert_allclose(warm.relaxed(), same.relaxed(), rtol=1e-5)
+    warm.temperature = 0.25
+    assert warm.temperature == 0.25
+    hard = build(Permutation(temperature=1.0, start=[0, 15], boost=8.0), 2)
+    np.testing.assert_allclose(warm.relaxed(), hard.relaxed(), rtol=1e-5)
+
+
+def test_relaxed_is_a_plan():
+    slack = build(Permutation(start=[0, 15]), 2).relaxed().numpy()
+    full = build(Permutation(start=[0, 15], full_permutation=True), 2).relaxed().numpy()
+    assert slack.shape == (16, 3) and full.shape == (16, 16)
+    for plan in (slack, full):
+        np.testing.assert_allclose(plan.sum(axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(slack[:, :2], full[:, :2], rtol=0.2)
+
+
+def test_noise_follows_the_seed_and_each_step_draws_anew():
+    def run(**settings):
+        return draws(build(Permutation(start=[0, 1, 2, 3], boost=0.1, **settings)))
+
+    seeded = run(noise=2.0, seed=7)
+    assert seeded == run(noise=2.0, seed=7) != run(noise=2.0, seed=8)
+    assert len({str(step) for step in seeded}) > 3
+    assert all(len(set(step)) == 4 for step in seeded)
+    tf.keras.utils.set_random_seed(3)
+    drawn = run(noise=2.0)
+    tf.keras.utils.set_random_seed(3)
+    assert run(noise=2.0) == drawn
+    assert run(noise=0.0, seed=7) == [[0, 1, 2, 3]] * 6
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_compiled_steps_draw_the_same_noise(jit_compile):
+    def steps(seed):
+        selection = build(Permutation(start=[0, 1, 2, 3], boost=0.1, noise=2.0, seed=seed))
+        step = tf.function(lambda: selection.codewords(True), jit_compile=jit_compile)
+        used = [codebook.to_codewords(step()).tolist() for _ in range(4)]
+        assert selection.indices.tolist() == [0, 1, 2, 3]
+        return used
+
+    first = steps(7)
+    assert first == steps(7) != steps(8)
+    assert len({str(step) for step in first}) == 4
+    eager = build(Permutation(start=[0, 1, 2, 3], boost=0.1, noise=2.0, seed=7))
+    assert first == draws(eager, 4)
+
+
+def test_stored_selection_is_without_noise():
+    selection = build(Permutation(start=[0, 1, 2, 3], boost=0.1, noise=5.0, seed=1))
+    favour(selection, [7, 5, 12, 9], size=0.02)
+    used = draws(selection, 3)
+    assert [7, 5, 12, 9] not in used
+    assert selection.indices.tolist() == [7, 5, 12, 9]
+
+
+def test_noise_can_be_set():
+    selection = build(Permutation(start=[0, 1, 2, 3], boost=0.1, seed=1))
+    assert draws(selection, 3) == [[0, 1, 2, 3]] * 3
+    selection.noise = 5.0
+    assert selection.noise == 5.0
+    assert draws(selection, 3) != [[0, 1, 2, 3]] * 3
+
+
+@pytest.mark.parametrize("phase", ["frozen", "whole"])
+def test_other_phases_keep_the_stored_codewords(phase):
+    selection = build(Permutation(start=[0, 1, 2, 3], noise=5.0))
+    assert selection.phase == "learn" and not selection.whole()
+    selection.phase = phase
+    assert selection.phase == phase and bool(selection.whole()) == (phase == "whole")
+    favour(selection, [7, 5, 12, 9])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(selection.codewords(True) * codebook.to_signs([5, 10, 6, 8], 4))
+    gradient = tape.gradient(loss, selection._logits)
+    assert gradient is None or not np.any(gradient)
+    assert draws(selection, 2) == [[0, 1, 2, 3]] * 2
+    assert selection.indices.tolist() == [0, 1, 2, 3]
+    selection.phase = "learn"
+    selection.noise = 0.0
+    assert draws(selection, 1) == [[7, 5, 12, 9]]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_start_from_selects_now_and_learns_on(full):
+    selection = build(Permutation(start=[0, 1, 2], full_permutation=full, boost=1.5), 3)
+    selection.phase = "whole"
+    selection.start_from(np.array([4, 11, 6]))
+    assert selection.phase == "learn"
+    assert selection.indices.tolist() == [4, 11, 6]
+    fresh = build(Permutation(start=[4, 11, 6], full_permutation=full, boost=1.5), 3)
+    np.testing.assert_array_equal(selection._logits, fresh._logits)
+    assert draws(selection, 1) == [[4, 11, 6]]
+
+
+@pytest.mark.parametrize(
+    "indices, received",
+    [([1, 2], "2 of them"), ([1, 2, 2], "2 more than once"), ([1, 2, 16], "values from 1 to 16")],
+)
+def test_start_from_rejects_what_is_no_selection(indices, received):
+    selection = build(Permutation(start=[0, 1, 2]), 3)
+    with pytest.raises(ValueError, match=f"`indices` must be .*3 different integers.*{received}"):
+        selection.start_from(indices)
+    assert selection.indices.tolist() == [0, 1, 2]
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    "cls, argument, value, received",
+    [
+        *(
+            (cls, argument, value, received)
+            for cls, argument in [(Permutation, "start"), (Fixed, "indices")]
+            for value, received in [
+                ([3, 1, 3], "3 more than once"),
+                ([-1, 2], "values from -1 to 2"),
+                ([0, 65536], "values from 0 to 65536"),
+                ([0.0, 1.0], "float64"),
+                ([True, False], "bool"),
+                ("12", "shape"),
+                ([[1, 2]], r"shape \(1, 2\)"),
+                ([], r"shape \(0,\)"),
+            ]
+        ),
+        *(
+            (Permutation, argument, value, f"{argument}={value!r}")
+            for argument in ["temperature", "noise", "boost", "logit_scale"]
+            for value in [-1.0, float("nan"), float("inf"), "1", None, True]
+        ),
+        (Permutation, "temperature", 0, "temperature=0"),
+        (Permutation, "logit_scale", 0.0, "logit_scale=0.0"),
+        *(
+            (Permutation, "iterations", value, f"iterations={value!r}")
+            for value in [0, 41, 2.5, True]
+        ),
+        *(
+            (cls, "seed", value, f"seed={value!r}")
+            for cls in [Permutation, Fixed]
+            for value in [-1, 2**32, 1.5, "1"]
+        ),
+    ],
+)
+def test_bad_arguments_are_named(cls, argument, value, received):
+    with pytest.raises(ValueError, match=f"(?s)`{argument}` must be .*Received: .*{received}"):
+        cls(**{argument: value})
+
+
+@pytest.mark.parametrize(
+    "setting, value", [("temperature", 0.0), ("noise", -1.0), ("phase", "done")]
+)
+def test_bad_settings_are_named_and_change_nothing(setting, value):
+    selection = build(Permutation())
+    before = getattr(selection, setting)
+    with pytest.raises(ValueError, match=f"`{setting}` must be .*Received: {setting}={value!r}"):
+        setattr(selection, setting, value)
+    assert getattr(selection, setting) == before
+
+
+@pytest.mark.parametrize("cls, argument", [(Permutation, "start"), (Fixed, "indices")])
+def test_codewords_must_fit_the_codebook_when_built(cls, argument):
+    with pytest.raises(
+        ValueError, match=f"`{argument}` must be .*from 0 to 15.*values from 0 to 16"
+    ):
+        build(cls([0, 16]) if cls is Fixed else cls(start=[0, 16]), 2)
+    with pytest.raises(ValueError, match=f"`{argument}` must be .*3 different.*2 of them"):
+        build(cls([0, 1]) if cls is Fixed else cls(start=[0, 1]), 3)
+
+
+def test_too_many_logits_are_an_error_before_they_are_made():
+    with pytest.raises(ValueError, match=r"(?s)`num_codewords`.*4259840 logits.*num_codewords=65"):
+        build(Permutation(), 65, 16)
+    with pytest.raises(ValueError, match=r"(?s)`num_codewords`.*full_permutation=True"):
+        build(Permutation(full_permutation=True), 4, 12)
+    build(Permutation(), 1, 16)
+
+
+# Names, configs and copies
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Permutation(
+            temperature=0.5,
+            noise=0.1,
+            iterations=7,
+            full_permutation=True,
+            start=[3, 1],
+            boost=1.0,
+            logit_scale=2.0,
+            seed=4,
+        ),
+        Permutation(),
+        Fixed([3, 1]),
+        Fixed(seed=4),
+        Last(step=2),
+    ],
+)
+def test_configs_survive_json_and_make_an_equal_selection(selection):
+    config = json.loads(json.dumps(selections.serialize(selection)))
+    copy = selections.get(config)
+    assert type(copy) is type(selection)
+    assert copy.get_config() == selection.get_config()
+
+
+def test_get_knows_names():
+    assert type(selections.get("permutation")) is Permutation
+    assert type(selections.get("fixed")) is Fixed
+
+
+def test_get_copies_so_that_no_two_kernels_share_a_selection():
+    selection = Permutation(start=[0, 1], temperature=0.5)
+    first, second = (build(selections.get(selection), 2) for _ in range(2))
+    first.start_from([8, 9])
+    assert second.indices.tolist() == [0, 1] and second.temperature == 0.5
+    assert not selection.built
+
+
+@pytest.mark.parametrize("identifier", ["hungarian", 3, None, Permutation])
+def test_get_rejects_anything_else(identifier):
+    with pytest.raises(ValueError, match="(?s)`selection` must be .*permutation.*Received"):
+        selections.get(identifier)
+
+
+def test_get_says_that_a_class_must_be_registered():
+    with pytest.raises(ValueError, match="`selection` must be registered.*nobody>Knows"):
+        selections.get({"class_name": "nobody>Knows", "config": {}})
+
+
+# The starts
+
+BLOCKS = {
+    (3, 3, 2, 5): (3, 3, 1, 1),
+    (1, 1, 8, 6): (1, 1, 4, 1),
+    (8, 7): (4,),
+}
+
+
+def blocks_of(kernel, shape):
+    """Cuts a kernel into rows, without the library: one loop a block."""
+    shape = tuple(shape) + (1,) * (kernel.ndim - len(shape))
+    rows = []
+    for corner in np.ndindex(
+        *(size // part for size, part in zip(kernel.shape, shape, strict=True))
+    ):
+        window = tuple(
+            slice(i * part, (i + 1) * part) for i, part in zip(corner, shape, strict=True)
+        )
+        rows.append(kernel[window].ravel())
+    return np.array(rows)
+
+
+def latent_kernel(shape, seed):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def rows_of(size):
+    return np.array([[1 if i >> k & 1 else -1 for k in range(size)] for i in range(2**size)])
+
+
+def reached(blocks, rows, score):
+    """What a set of codewords is worth: the sum over blocks of the best score."""
+    blocks = np.where(blocks >= 0, 1.0, -1.0) if score == "hamming" else blocks.astype(np.float64)
+    return (blocks @ rows.T).max(axis=1).sum()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.sampled_from(list(BLOCKS.items())), st.integers(1, 16), st.integers(0, 99))
+def test_most_frequent_counts_binarised_blocks(shapes, num_codewords, seed):
+    kernel = latent_kernel(shapes[0], seed)
+    signs = blocks_of(kernel, shapes[1]) >= 0
+    uses = dict.fromkeys(range(2 ** signs.shape[1]), 0)
+    for row in signs:
+        uses[sum(int(bit) << k for k, bit in enumerate(row))] += 1
+    expected = sorted(uses, key=lambda i: (-uses[i], i))[:num_codewords]
+    found = most_frequent(kernel, num_codewords, shapes[1])
+    assert found.tolist() == expected and found.dtype == np.int32
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.sampled_from(list(BLOCKS.items())),
+    st.integers(1, 6),
+    st.integers(0, 99),
+    st.sampled_from(["latent", "hamming"]),
+)
+def test_greedy_coverage_adds_the_codeword_that_gains_most(shapes, num_codewords, seed, score):
+    kernel = latent_kernel(shapes[0], seed)
+    blocks = blocks_of(kernel, shapes[1])
+    rows = rows_of(blocks.shape[1])
+    found = greedy_coverage(kernel, num_codewords, shapes[1], score)
+    assert len(set(found.tolist())) == num_codewords and found.dtype == np.int32
+    for count in range(1, num_codewords + 1):
+        before = list(found[: count - 1])
+        best = max(reached(blocks, rows[[*before, i]], score) for i in range(len(rows)))
+        np.testing.assert_allclose(reached(blocks, rows[found[:count]], score), best, rtol=1e-5)
+
+
+def test_starts_take_variables_and_default_shapes():
+    kernel = tf.Variable(latent_kernel((3, 3, 2, 5), 0))
+    np.testing.assert_array_equal(most_frequent(kernel, 4), most_frequent(kernel, 4, (3, 3, 1)))
+    np.testing.assert_array_equal(greedy_coverage(kernel, 4), greedy_coverage(kernel, 4, (3, 3, 1)))
+
+
+def test_the_whole_codebook_is_found():
+    kernel = latent_kernel((8, 7), 0)
+    for start in (most_frequent, greedy_coverage):
+        assert sorted(start(kernel, 16, (4,))) == list(range(16))
+
+
+@pytest.mark.parametrize("start", [most_frequent, greedy_coverage])
+def test_bad_starts_are_named(start):
+    kernel = latent_kernel((3, 3, 2, 5), 0)
+    for bad in (0, 513, 2.5, "32", True):
+        with pytest.raises(
+            ValueError, match=f"`num_codewords` must be .*512.*num_codewords={bad!r}"
+        ):
+            start(kernel, bad)
+    with pytest.raises(ValueError, match=r"`codeword_shape` must divide.*\(2, 3, 1\)"):
+        start(kernel, 4, (2, 3, 1))
+    with pytest.raises(ValueError, match="`codeword_shape` has no default"):
+        start(latent_kernel((5, 5, 3, 2), 0), 4)
+
+
+def test_bad_score_is_named():
+    with pytest.raises(ValueError, match="`score` must be 'latent' or 'hamming'.*score='l2'"):
+        greedy_coverage(latent_kernel((3, 3, 2, 5), 0), 4, score="l2")
