@@ -1,0 +1,182 @@
+"""Callbacks that lead a learned selection through a training run, and that report on it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from larq_sks.layers import SparseKernel, sparse_kernels
+from larq_sks.models import codewords
+from larq_sks.selections import Permutation, check_number, greedy_coverage, most_frequent
+
+_STARTS = {"coverage": greedy_coverage, "frequent": most_frequent}
+
+
+def _learned(model) -> list[SparseKernel]:
+    """The kernels of a model whose selection is learned."""
+    return [
+        kernel
+        for kernel in sparse_kernels(model)
+        if kernel.quantizer.uses_selection and isinstance(kernel.quantizer.selection, Permutation)
+    ]
+
+
+class SelectionSchedule(tf.keras.callbacks.Callback):
+    """Leads every `Permutation` of a model through its phases: 1 bit → learn → frozen.
+
+    In the first part of the run all 2^K codewords may be used. Then each kernel chooses its start from
+    its own latent weights, and learns its selection from there, with temperature and noise moving from
+    their first to their last value. In the last part the selection stays as it is, so that weights and
+    batch-norm statistics settle on it. Without this callback a `Permutation` learns all the time.
+
+    Example:
+        ```python
+        model.fit(data, epochs=20, callbacks=[sks.callbacks.SelectionSchedule(whole=0.5)])
+        ```
+
+    Arguments:
+        whole: The part of the run, from 0 to 1, that is trained with the whole codebook. With 0 the
+            selection learns from where it stands.
+        frozen: The last part of the run, from 0 to 1, in which the selection no longer changes.
+        start: How a kernel chooses its start at the end of the first part: `"coverage"`
+            (`greedy_coverage` by latent score) or `"frequent"` (`most_frequent`).
+        temperature: First and last temperature of the learning part, above 0, in between on a geometric
+            line; one number keeps it constant; `None` leaves the selections' own.
+        noise: First and last noise of the learning part, 0 or more, in between on a straight line; one
+            number keeps it constant; `None` leaves the selections' own.
+
+    Raises:
+        ValueError: If an argument is out of range; when training begins, if the model has no learned
+            selection or the number of steps in an epoch is not known.
+    """
+
+    def __init__(
+        self,
+        whole: float = 0.0,
+        frozen: float = 0.4,
+        start: str = "coverage",
+        temperature: float | tuple[float, float] | None = None,
+        noise: float | tuple[float, float] | None = None,
+    ):
+        super().__init__()
+        self.whole = check_number("whole", whole)
+        self.frozen = check_number("frozen", frozen)
+        if self.whole + self.frozen > 1:
+            raise ValueError(
+                "`whole` and `frozen` are parts of one run, so their sum must be at most 1. "
+                f"Received: whole={whole}, frozen={frozen}."
+            )
+        if start not in _STARTS:
+            raise ValueError(f"`start` must be one of {tuple(_STARTS)}. Received: start={start!r}.")
+        self.start = start
+        self.temperature = _first_and_last("temperature", temperature, positive=True)
+        self.noise = _first_and_last("noise", noise)
+
+    def on_train_begin(self, logs=None):
+        self._kernels = _learned(self.model)
+        if not self._kernels:
+            raise ValueError(
+                "`SelectionSchedule` needs a model with a learned selection, such as a layer "
+                "`SKSConv2D(..., selection='permutation')`, that has been built. "
+                f"Received: {self.model.name}, which has none."
+            )
+        if self.params.get("steps") is None:
+            raise ValueError(
+                "`SelectionSchedule` must know the number of steps in an epoch to divide the run into "
+                "parts. Received: a dataset of unknown size. Give `fit` the argument `steps_per_epoch`."
+            )
+        self._hundredth = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        steps = self.params["steps"]
+        step, total = self._epoch * steps + batch, self.params["epochs"] * steps
+        # Without rounding errors, for which 1 - 0.7 is more than 0.3.
+        learn = math.ceil(self.whole * total - 1e-6)
+        freeze = math.ceil((1.0 - self.frozen) * total - 1e-6)
+        phase = "whole" if step < learn else "learn" if step < freeze else "frozen"
+        for kernel in self._kernels:
+            self._enter(phase, kernel)
+        # A hundred values of temperature and noise are smooth enough, and cost no time.
+        hundredth = 100 * step // total
+        if phase == "learn" and hundredth != self._hundredth:
+            self._hundredth = hundredth
+            self._anneal((step - learn) / (freeze - learn))
+
+    def _enter(self, phase: str, kernel: SparseKernel) -> None:
+        selection, shape = kernel.quantizer.selection, kernel.quantizer.block_shape
+        before = selection.phase
+        if before == phase:
+            return
+        if before == "whole":
+            choose = _STARTS[self.start]
+            selection.start_from(choose(kernel.latent(), kernel.quantizer.num_codewords, shape))
+        selection.phase = phase
+
+    def _anneal(self, part: float) -> None:
+        for kernel in self._kernels:
+            selection = kernel.quantizer.selection
+            if self.temperature:
+                first, last = self.temperature
+                selection.temperature = first * (last / first) ** part
+            if self.noise:
+                first, last = self.noise
+                selection.noise = first + (last - first) * part
+
+
+def _first_and_last(name, value, positive=False) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    pair = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(
+            f"`{name}` must be one number, a pair (first, last), or `None`. Received: {name}={value!r}."
+        )
+    first, last = (check_number(name, number, positive) for number in pair)
+    return first, last
+
+
+class SelectionLog(tf.keras.callbacks.Callback):
+    """Adds to the logs of each epoch how the selected codewords move and how they are used.
+
+    `codewords_changed`: codewords that were not selected when the last epoch ended, in all kernels.
+    `codeword_entropy`: entropy of the use of the codewords in bits a block, mean over all blocks.
+    `selection_gap`: how far the relaxed selection is from the hard one: the share of a codeword's column
+    that lies on other rows, from 0 to 1, mean over codewords; only where a selection is learned.
+
+    Place it before callbacks that read logs (CSVLogger, TensorBoard).
+
+    Example:
+        ```python
+        callbacks = [sks.callbacks.SelectionLog(), tf.keras.callbacks.CSVLogger("log.csv")]
+        ```
+    """
+
+    def on_train_begin(self, logs=None):
+        self._before = self._selected()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        after = self._selected()
+        logs["codewords_changed"] = sum(
+            len(np.setdiff1d(after[name], self._before[name])) for name in after
+        )
+        self._before = after
+        used = codewords(self.model).values()
+        blocks = sum(kernel.counts.sum() for kernel in used)
+        logs["codeword_entropy"] = sum(k.entropy * k.counts.sum() for k in used) / blocks
+        gaps = [_gap(kernel.quantizer.selection) for kernel in _learned(self.model)]
+        if gaps:
+            logs["selection_gap"] = math.fsum(gaps) / len(gaps)
+
+    def _selected(self) -> dict[str, np.ndarray]:
+        return {kernel.name: kernel.quantizer.selected() for kernel in sparse_kernels(self.model)}
+
+
+def _gap(selection: Permutation) -> float:
+    plan, indices = selection.relaxed().numpy(), selection.indices
+    return 1.0 - float(plan[indices, np.arange(len(indices))].mean())
