@@ -1,0 +1,80 @@
+"""Pictures of codewords. They need matplotlib: `pip install larq-sks[plot]`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from larq_sks.models import Codewords
+
+# Dark blue and light orange differ in brightness, so that the signs can be told apart without colour.
+_MINUS, _PLUS = (0.17, 0.25, 0.42), (0.98, 0.75, 0.36)
+
+
+def tiles(chosen: Codewords, axes: Axes | None = None, columns: int = 8) -> Axes:
+    """Draws the selected codewords as tiles, the most used first, with their share of use below each.
+
+    Example:
+        ```python
+        chosen = sks.codewords(model)["stage3_2_conv"]
+        sks.plot.tiles(chosen).figure.savefig("codewords.png")
+        ```
+
+    Arguments:
+        chosen: The codewords of one kernel, from `larq_sks.codewords`; blocks of one or two axes.
+        axes: Where to draw; `None` for a new figure.
+        columns: Tiles a row, 1 or more.
+
+    Returns:
+        The axes. A weight of +1 is light, -1 is dark.
+    """
+    patterns = np.stack([np.atleast_2d(pattern) for pattern in chosen.patterns])
+    count, height, width = patterns.shape
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    if axes is None:
+        _, axes = pyplot.subplots(figsize=(0.8 * columns, 1.0 * rows))
+    gap, label = 0.8, 1.4
+    for number, (pattern, used) in enumerate(zip(patterns, chosen.counts, strict=True)):
+        left = number % columns * (width + gap)
+        top = number // columns * (height + label)
+        colours = np.where(pattern[..., np.newaxis] > 0, _PLUS, _MINUS)
+        extent = (left, left + width, top + height, top)
+        axes.imshow(colours, extent=extent, interpolation="nearest")
+        share = f"{used / chosen.counts.sum():.1%}"
+        axes.text(left + width / 2, top + height + 0.15, share, ha="center", va="top", fontsize=7)
+    axes.set_xlim(-gap / 2, columns * (width + gap) - gap / 2)
+    axes.set_ylim(rows * (height + label), -gap / 2)
+    axes.set_aspect("equal")
+    axes.axis("off")
+    return axes
+
+
+def use(chosen: dict[str, Codewords], axes: Axes | None = None) -> Axes:
+    """Draws how unequally the kernels of a model use their codewords: share of blocks against rank.
+
+    Example:
+        ```python
+        sks.plot.use(sks.codewords(model)).figure.savefig("use.png")
+        ```
+
+    Arguments:
+        chosen: The codewords of each kernel, from `larq_sks.codewords`.
+        axes: Where to draw; `None` for a new figure.
+
+    Returns:
+        The axes, both logarithmic: a power law is a straight line.
+    """
+    if axes is None:
+        _, axes = pyplot.subplots(figsize=(6, 4))
+    shades = pyplot.get_cmap("viridis")(np.linspace(0.0, 0.85, len(chosen)))
+    for (name, codewords), shade in zip(chosen.items(), shades, strict=True):
+        shares = codewords.counts / codewords.counts.sum()
+        ranks = np.arange(1, len(shares) + 1)
+        axes.plot(ranks[shares > 0], shares[shares > 0], color=shade, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="rank of the codeword", ylabel="share of blocks")
+    axes.legend(fontsize=7)
+    return axes
