@@ -1,0 +1,48 @@
+# Each target first sets up what it needs: a virtual environment in $(VENV) with pinned packages.
+# Settings:  make test ARGS="-k sinkhorn"   make demo ARGS="--help"   make test PYTHON=python3.10
+
+VENV := .venv
+DIST := dist
+ifndef PYTHON
+PYTHON := $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+endif
+
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+# Two test processes share the cores: one thread each for the kernels of TensorFlow and of NumPy.
+PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=2 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: demo test test-slow lint bench wheel clean
+
+demo: $(READY)
+	$(BIN)/larq-sks demo $(ARGS)
+
+test: $(READY)
+	$(PYTEST) $(ARGS)
+
+test-slow: $(READY)
+	$(PYTEST) -m slow $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+wheel: $(READY)
+	$(BIN)/python -m build --outdir $(DIST)
+
+# Made again when a requirement changes. An existing environment is kept if its pip works.
+$(READY): setup.cfg pyproject.toml $(wildcard constraints/*.txt)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit("larq-sks needs Python 3.10, 3.11 or 3.12 and $(PYTHON) is %d.%d: name another, as in make PYTHON=python3.11" % v)'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tensorflow-cpu,plot,dev]' \
+		--constraint constraints/$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(DIST) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
