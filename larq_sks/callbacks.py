@@ -7,9 +7,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from larq_sks._checks import check_number
 from larq_sks.layers import SparseKernel, sparse_kernels
 from larq_sks.models import codewords
-from larq_sks.selections import Permutation, check_number, greedy_coverage, most_frequent
+from larq_sks.selections import Permutation, greedy_coverage, most_frequent
 
 _STARTS = {"coverage": greedy_coverage, "frequent": most_frequent}
 
@@ -41,7 +42,8 @@ class SelectionSchedule(tf.keras.callbacks.Callback):
             selection learns from where it stands.
         frozen: The last part of the run, from 0 to 1, in which the selection no longer changes.
         start: How a kernel chooses its start at the end of the first part: `"coverage"`
-            (`greedy_coverage` by latent score) or `"frequent"` (`most_frequent`).
+            (`greedy_coverage` by latent score) or `"frequent"` (`most_frequent`). It takes the place of
+            the selection's own start; without a first part (`whole=0`) there is nothing to choose.
         temperature: First and last temperature of the learning part, above 0, in between on a geometric
             line; one number keeps it constant; `None` leaves the selections' own.
         noise: First and last noise of the learning part, 0 or more, in between on a straight line; one
@@ -49,7 +51,8 @@ class SelectionSchedule(tf.keras.callbacks.Callback):
 
     Raises:
         ValueError: If an argument is out of range; when training begins, if the model has no learned
-            selection or the number of steps in an epoch is not known.
+            selection or was compiled with `steps_per_execution` above 1, or if the number of steps in an
+            epoch is not known.
     """
 
     def __init__(
@@ -87,7 +90,13 @@ class SelectionSchedule(tf.keras.callbacks.Callback):
                 "`SelectionSchedule` must know the number of steps in an epoch to divide the run into "
                 "parts. Received: a dataset of unknown size. Give `fit` the argument `steps_per_epoch`."
             )
-        self._hundredth = None
+        steps_at_once = int(getattr(self.model, "_steps_per_execution", None) or 1)
+        if steps_at_once > 1:
+            raise ValueError(
+                "`SelectionSchedule` acts between single training steps, so the model must be compiled with "
+                f"steps_per_execution=1. Received: steps_per_execution={steps_at_once}."
+            )
+        self._phase = self._hundredth = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -99,13 +108,15 @@ class SelectionSchedule(tf.keras.callbacks.Callback):
         learn = math.ceil(self.whole * total - 1e-6)
         freeze = math.ceil((1.0 - self.frozen) * total - 1e-6)
         phase = "whole" if step < learn else "learn" if step < freeze else "frozen"
-        for kernel in self._kernels:
-            self._enter(phase, kernel)
+        if phase != self._phase:
+            self._phase = phase
+            for kernel in self._kernels:
+                self._enter(phase, kernel)
         # A hundred values of temperature and noise are smooth enough, and cost no time.
         hundredth = 100 * step // total
-        if phase == "learn" and hundredth != self._hundredth:
+        if phase == "learn" and (hundredth != self._hundredth or step == freeze - 1):
             self._hundredth = hundredth
-            self._anneal((step - learn) / (freeze - learn))
+            self._anneal((step - learn) / max(1, freeze - 1 - learn))
 
     def _enter(self, phase: str, kernel: SparseKernel) -> None:
         selection, shape = kernel.quantizer.selection, kernel.quantizer.block_shape
@@ -146,7 +157,7 @@ class SelectionLog(tf.keras.callbacks.Callback):
     `codewords_changed`: codewords that were not selected when the last epoch ended, in all kernels.
     `codeword_entropy`: entropy of the use of the codewords in bits a block, mean over all blocks.
     `selection_gap`: how far the relaxed selection is from the hard one: the share of a codeword's column
-    that lies on other rows, from 0 to 1, mean over codewords; only where a selection is learned.
+    that lies on other rows, from 0 to 1, mean over codewords of the kernels that are learning just then.
 
     Place it before callbacks that read logs (CSVLogger, TensorBoard).
 
@@ -169,7 +180,8 @@ class SelectionLog(tf.keras.callbacks.Callback):
         used = codewords(self.model).values()
         blocks = sum(kernel.counts.sum() for kernel in used)
         logs["codeword_entropy"] = sum(k.entropy * k.counts.sum() for k in used) / blocks
-        gaps = [_gap(kernel.quantizer.selection) for kernel in _learned(self.model)]
+        selections = [kernel.quantizer.selection for kernel in _learned(self.model)]
+        gaps = [_gap(selection) for selection in selections if selection.phase == "learn"]
         if gaps:
             logs["selection_gap"] = math.fsum(gaps) / len(gaps)
 

@@ -108,11 +108,11 @@ def default_codeword_shape(kernel_shape: Sequence[int]) -> tuple[int, ...]:
     kernel_shape = tuple(kernel_shape)
     if len(kernel_shape) == 4 and kernel_shape[:2] == (3, 3):
         return (3, 3, 1, 1)
-    if kernel_shape[-2] % 8 == 0:
+    if len(kernel_shape) > 1 and kernel_shape[-2] % 8 == 0:
         return (1,) * (len(kernel_shape) - 2) + (8, 1)
     raise ValueError(
         f"`codeword_shape` has no default for a kernel of shape {kernel_shape}: it is not 3×3, and its "
-        f"last axis but one, of size {kernel_shape[-2]}, does not divide by 8. "
+        "last axis but one does not divide by 8. "
         f"Received: codeword_shape=None. Possible for this kernel: {_possible(kernel_shape)}."
     )
 

@@ -17,7 +17,7 @@ _register = tf.keras.utils.register_keras_serializable(package="larq_sks")
 
 
 def _with_signature_of(twin):
-    """Shows the Larq twin's arguments in `help()` and editors, with ours in place of its quantizers."""
+    """Shows the Larq twin's arguments in `help()`, with ours in place of its quantizers."""
 
     def decorate(cls):
         arguments = inspect.signature(cls.__init__).parameters.values()
@@ -297,6 +297,9 @@ def sparse_kernels(model: tf.keras.layers.Layer) -> list[SparseKernel]:
 
     Returns:
         The kernels in the order in which the model holds its layers, without repetition.
+
+    Raises:
+        ValueError: If two layers share a quantizer.
     """
     weights = {"kernel": "kernel", "depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
     found: list[SparseKernel] = []
@@ -306,6 +309,13 @@ def sparse_kernels(model: tf.keras.layers.Layer) -> list[SparseKernel]:
         for role, weight in weights.items():
             quantizer = getattr(layer, f"{role}_quantizer", None)
             if isinstance(quantizer, SparseKernelSign) and hasattr(layer, weight):
+                for other in found:
+                    if other.quantizer is quantizer:
+                        raise ValueError(
+                            "A `SparseKernelSign` quantises one kernel, and the model could not be loaded "
+                            f"again. Received: layers '{other.layer.name}' and '{layer.name}' with one "
+                            "quantizer between them. Give each layer its own."
+                        )
                 name = layer.name
                 if hasattr(layer, "pointwise_quantizer"):
                     name = f"{name}/{role}"

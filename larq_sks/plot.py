@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from matplotlib import pyplot
-from matplotlib.axes import Axes
+
+try:
+    from matplotlib import pyplot
+    from matplotlib.axes import Axes
+except ImportError as error:
+    raise ImportError("`larq_sks.plot` needs matplotlib: pip install 'larq-sks[plot]'") from error
 
 from larq_sks.models import Codewords
 
@@ -30,7 +34,12 @@ def tiles(chosen: Codewords, axes: Axes | None = None, columns: int = 8) -> Axes
 
     Returns:
         The axes. A weight of +1 is light, -1 is dark.
+
+    Raises:
+        ValueError: If `columns` is below 1.
     """
+    if columns < 1:
+        raise ValueError(f"`columns` must be 1 or more. Received: columns={columns}.")
     patterns = np.stack([np.atleast_2d(pattern) for pattern in chosen.patterns])
     count, height, width = patterns.shape
     columns = min(columns, count)

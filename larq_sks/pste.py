@@ -90,7 +90,6 @@ def straight_through(plan: tf.Tensor, indices: tf.Tensor, patterns: tf.Tensor) -
     return tf.gather(patterns, indices), backward
 
 
-@tf.function(autograph=False)
 def choose(
     logits: tf.Tensor,
     noise: tf.Tensor,
@@ -101,7 +100,8 @@ def choose(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Chooses codewords for a training step, and those to store for inference.
 
-    A `tf.function`, so that the layers of a network whose logits have the same shape share one trace.
+    The gradient relaxes the logits a second time instead of keeping what the first time left: Sinkhorn is
+    cheap, and a network of many layers then needs neither the memory nor a graph for it in each.
 
     Example:
         ```python
@@ -113,7 +113,7 @@ def choose(
         noise: Size of the Gumbel noise, 0 or more, already divided by the temperature.
         seed: Two integers that decide the noise: the same two, the same noise.
         patterns: The codebook, `(N, block_size)`.
-        iterations: Number of Sinkhorn iterations.
+        iterations: Number of Sinkhorn iterations, 1 or more (at most 40 in the slack form).
         count: Number n of codewords.
 
     Returns:
@@ -121,7 +121,44 @@ def choose(
             rows of the codebook that the logits select without noise, int32 `(n,)`.
     """
     noise = tf.convert_to_tensor(noise, logits.dtype)
-    noisy = noise > 0.0
+    seed, patterns = tf.convert_to_tensor(seed), tf.convert_to_tensor(patterns)
+
+    @tf.custom_gradient
+    def chosen(logits):
+        used, stored = _round(logits, noise, seed, iterations, count)
+
+        def backward(gradient, _):
+            return _pull_back(gradient, logits, noise, seed, used, patterns, iterations)
+
+        return (tf.gather(patterns, used), stored), backward
+
+    return chosen(logits)
+
+
+# Functions of the graph, so that all layers whose logits have one shape share a trace.
+@tf.function(autograph=False, experimental_attributes={"_noinline": True})
+def _round(logits, noise, seed, iterations, count):
+    """Returns the rows selected with noise, and those selected without."""
+
+    def rows(logits):
+        return harden(relax(logits, iterations), count)
+
+    used = rows(_perturb(logits, noise, seed))
+    return used, tf.cond(noise > 0.0, lambda: rows(logits), lambda: used)
+
+
+@tf.function(autograph=False, experimental_attributes={"_noinline": True})
+def _pull_back(gradient, logits, noise, seed, used, patterns, iterations):
+    """Returns the gradient with respect to the logits, given that of the codewords."""
+    perturbed = _perturb(logits, noise, seed)
+    with tf.GradientTape() as tape:
+        tape.watch(perturbed)
+        codewords = straight_through(relax(perturbed, iterations), used, patterns)
+    return tape.gradient(codewords, perturbed, output_gradients=gradient)
+
+
+def _perturb(logits, noise, seed):
+    """Adds Gumbel noise, a function of the seed alone."""
 
     def draw():
         # Integers, since compiled code turns the same bits into other floats, and Philox by name, since
@@ -130,12 +167,6 @@ def choose(
             logits.shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
         )
         uniform = (tf.cast(tf.bitwise.right_shift(bits, 9), logits.dtype) + 0.5) / 2**23
-        return -noise * tf.math.log(-tf.math.log(uniform))
+        return logits - noise * tf.math.log(-tf.math.log(uniform))
 
-    # Nothing here may differentiate a `tf.cond`: its gradient, which all callers share as they share
-    # the trace, does not compile with XLA if the first caller was not compiled.
-    perturbation = tf.stop_gradient(tf.cond(noisy, draw, lambda: tf.zeros_like(logits)))
-    plan = relax(logits + perturbation, iterations)
-    used = harden(plan, count)
-    stored = tf.cond(noisy, lambda: harden(relax(logits, iterations), count), lambda: used)
-    return straight_through(plan, used, patterns), stored
+    return tf.cond(noise > 0.0, draw, lambda: logits)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from larq_sks import codebook, selections
+from larq_sks._checks import check_indices, check_num_codewords, check_number
 
 _MAX_SCORES = 2**22
 """The most scores of blocks against codewords that are held at a time: 16 MiB."""
@@ -85,18 +86,13 @@ def sparse_kernel_sign(
         def backward(gradient):
             gradient_rows = tf.transpose(codebook.to_blocks(gradient, codeword_shape))
             sums = tf.math.unsorted_segment_sum(gradient_rows, assigned, codewords.shape[0])
-            return clip_gradient(gradient, kernel, clip_value), sums
+            if clip_value is not None:
+                gradient = tf.where(tf.abs(kernel) <= clip_value, gradient, tf.zeros_like(gradient))
+            return gradient, sums
 
         return codebook.from_blocks(blocks, kernel.shape, codeword_shape), backward
 
     return quantise(kernel, codewords)
-
-
-def clip_gradient(gradient: tf.Tensor, latent: tf.Tensor, clip_value: float | None) -> tf.Tensor:
-    """Passes a gradient on where the latent weight is at most `clip_value`, as `ste_sign` does."""
-    if clip_value is None:
-        return gradient
-    return tf.where(tf.abs(latent) <= clip_value, gradient, tf.zeros_like(gradient))
 
 
 @lq.utils.register_alias("sparse_kernel_sign")
@@ -108,7 +104,8 @@ class SparseKernelSign(lq.quantizers.Quantizer):
     0.56 for 32 patterns of 3×3. With all 2^K patterns this is `ste_sign`, values and gradients. Latent
     weights learn by the clipped straight-through estimator; the selection learns as it says itself.
 
-    One quantizer serves one kernel, as it holds that kernel's selection. In a string
+    One quantizer serves one kernel, as it holds that kernel's selection: two layers that share one
+    cannot be loaded again. In a string
     (`kernel_quantizer="sparse_kernel_sign"`) it has its default arguments.
 
     Example:
@@ -152,14 +149,14 @@ class SparseKernelSign(lq.quantizers.Quantizer):
         # Near-ties between codewords need float32; Keras must not cast the kernel before.
         kwargs["dtype"] = "float32"
         super().__init__(autocast=False, **kwargs)
-        self.num_codewords = selections.check_num_codewords(num_codewords)
+        self.num_codewords = check_num_codewords(num_codewords)
         self.selection = selections.get(selection)
         # What is no shape at all is refused with the others, once the kernel is known.
         self.codeword_shape = (
             tuple(codeword_shape) if np.iterable(codeword_shape) else codeword_shape
         )
         if clip_value is not None:
-            clip_value = selections.check_number("clip_value", clip_value, positive=True)
+            clip_value = check_number("clip_value", clip_value, positive=True)
         self.clip_value = clip_value
 
     def build(self, kernel_shape) -> None:
@@ -169,11 +166,14 @@ class SparseKernelSign(lq.quantizers.Quantizer):
             shape = codebook.default_codeword_shape(self.kernel_shape)
         self.block_shape = codebook.check_codeword_shape(shape, self.kernel_shape)
         block_size = math.prod(self.block_shape)
-        selections.check_num_codewords(self.num_codewords, block_size)
+        check_num_codewords(self.num_codewords, block_size)
         self.uses_selection = self.num_codewords < 2**block_size
         if self.uses_selection:
             with tf.name_scope(self.selection.name):
                 self.selection.build((self.num_codewords, block_size))
+        else:  # nothing to select, but what was asked for must make sense
+            start = self.selection.start_indices(2**block_size, self.num_codewords)
+            check_indices(start, 2**block_size, self.num_codewords)
         super().build(kernel_shape)
 
     def call(self, kernel, training=None):

@@ -7,7 +7,6 @@ the selected rows of the codebook as integers among its weights, and gives out t
 from __future__ import annotations
 
 import math
-import numbers
 import random
 from collections.abc import Sequence
 
@@ -16,6 +15,13 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from larq_sks import codebook, pste, sinkhorn
+from larq_sks._checks import (
+    check_indices,
+    check_num_codewords,
+    check_number,
+    check_seed,
+    is_integer,
+)
 
 MAX_LOGITS = 2**22
 """The most logits of a learned selection: 2^K patterns times n codewords."""
@@ -23,8 +29,8 @@ MAX_LOGITS = 2**22
 PHASES = ("whole", "learn", "frozen")
 
 _register = tf.keras.utils.register_keras_serializable(package="larq_sks")
-# Each replica keeps its own copy and all compute the same value. Without this, an assignment would
-# synchronise the replicas, which fails inside a compiled step.
+# Each replica keeps its own copy, and all compute the same from equal logits, so that an assignment
+# need not synchronise them in the middle of a step.
 _LOCAL = dict(
     trainable=False,
     synchronization=tf.VariableSynchronization.ON_READ,
@@ -64,7 +70,7 @@ class Selection(tf.keras.layers.Layer):
         self._indices = self.add_weight(
             name="indices",
             shape=(num_codewords,),
-            dtype=tf.int32,
+            dtype=tf.int64,  # on GPUs TensorFlow keeps int32 variables on the host, out of XLA's reach
             initializer=_constant(self._start),
             **_LOCAL,
         )
@@ -81,6 +87,14 @@ class Selection(tf.keras.layers.Layer):
         """
         return tf.gather(self.patterns, self._indices)
 
+    def _require_built(self) -> None:
+        if not self.built:
+            raise ValueError(
+                f"This `{type(self).__name__}` holds no weights yet. Build the layer or model that it "
+                "belongs to first (call it on data, or give it an input shape), and reach the selection "
+                "as `layer.kernel_quantizer.selection`: a layer copies the selection that it is given."
+            )
+
     def whole(self) -> bool | tf.Tensor:
         """Tells whether all codewords may be used at present, which makes the quantizer a plain sign."""
         return False
@@ -88,7 +102,8 @@ class Selection(tf.keras.layers.Layer):
     @property
     def indices(self) -> np.ndarray:
         """The selected codewords, n different integers, as int32 `(n,)`."""
-        return self._indices.numpy()
+        self._require_built()
+        return self._indices.numpy().astype(np.int32)
 
 
 @_register
@@ -104,7 +119,8 @@ class Fixed(Selection):
     Arguments:
         indices: The codewords as different integers from 0 to 2^K - 1, or `None` for a random subset.
         seed: Integer from 0 to 2^32 - 1 that decides the random subset; with `None` it comes from Python's
-            global generator, which `tf.keras.utils.set_random_seed` sets.
+            global generator, which `tf.keras.utils.set_random_seed` sets. Layers of one size
+            and one seed get the same subset.
 
     Raises:
         ValueError: If `indices` repeats a codeword or holds anything but integers in range.
@@ -128,15 +144,17 @@ class Permutation(Selection):
 
     Trainable logits X of shape (N, n), N = 2^K, hold one column for each codeword. In training, Sinkhorn
     iterations relax `(X + noise · Gumbel) / temperature` to a plan, the plan is rounded to n different
-    rows, these are used, and the plan receives the gradient in their place. The rounding without noise
-    is stored with the weights after each training step and is what inference uses.
+    rows, these are used, and the plan receives the gradient in their place. What the step's logits round
+    to without noise is stored with the weights as it runs, and is what inference uses: the selection
+    that the weights and batch-norm statistics of that step belong to, one update behind the logits.
 
     A selection is in one of three phases, which `phase` reads and sets and which a
     `larq_sks.callbacks.SelectionSchedule` moves: in `"whole"` all codewords may be used, in `"learn"`
-    (the initial one) the selection follows its logits, in `"frozen"` it keeps the stored codewords.
+    (the initial one) the selection follows its logits, in `"frozen"` it keeps the stored codewords (an optimizer with
+    momentum or weight decay may still move the logits, which then matter to nobody).
 
     Keras has one optimizer for all weights. The logits learn at a rate of their own because the
-    variable holds X̃ = X / `logit_scale`: under Adam, whose steps do not depend on the size of the
+    trained variable is X̃ with X = `logit_scale` · X̃: under Adam, whose steps do not depend on the size of the
     gradient, X then moves `logit_scale` times as fast as the other weights; under SGD
     `logit_scale`² times.
 
@@ -176,7 +194,7 @@ class Permutation(Selection):
         full_permutation: bool = False,
         start: Sequence[int] | None = None,
         boost: float = 6.0,
-        logit_scale: float = 30.0,
+        logit_scale: float = 10.0,
         seed: int | None = None,
         **kwargs,
     ):
@@ -184,8 +202,8 @@ class Permutation(Selection):
         self._first_temperature = check_number("temperature", temperature, positive=True)
         self._first_noise = check_number("noise", noise)
         self.boost = check_number("boost", boost)
-        self.logit_scale = check_number("logit_scale", logit_scale, positive=True)
-        if not _is_integer(iterations) or not 1 <= iterations <= sinkhorn.MAX_ITERATIONS:
+        self._first_logit_scale = check_number("logit_scale", logit_scale, positive=True)
+        if not is_integer(iterations) or not 1 <= iterations <= sinkhorn.MAX_ITERATIONS:
             raise ValueError(
                 f"`iterations` must be an integer from 1 to {sinkhorn.MAX_ITERATIONS}. "
                 f"Received: iterations={iterations!r}."
@@ -213,9 +231,14 @@ class Permutation(Selection):
         self._logits = self.add_weight(
             name="logits",
             shape=(num_patterns, columns),
-            initializer=_constant(self._logits_for(self._start, num_patterns, columns)),
+            initializer=_constant(
+                self._logits_for(self._start, num_patterns, columns) / self._first_logit_scale
+            ),
         )
         scalars = dict(shape=(), trainable=False)
+        self._logit_scale = self.add_weight(
+            name="logit_scale", initializer=_constant(self._first_logit_scale), **scalars
+        )
         self._temperature = self.add_weight(
             name="temperature", initializer=_constant(self._first_temperature), **scalars
         )
@@ -223,7 +246,7 @@ class Permutation(Selection):
             name="noise", initializer=_constant(self._first_noise), **scalars
         )
         self._phase = self.add_weight(
-            name="phase", dtype=tf.int32, initializer=_constant(PHASES.index("learn")), **scalars
+            name="phase", dtype=tf.int64, initializer=_constant(PHASES.index("learn")), **scalars
         )
         seed = _drawn(self.seed)
         # The seed is a variable so that workers which drew different ones use the first worker's.
@@ -233,7 +256,7 @@ class Permutation(Selection):
 
     def _logits_for(self, indices: np.ndarray, num_patterns: int, columns: int) -> np.ndarray:
         logits = np.zeros((num_patterns, columns), np.float32)
-        logits[indices, np.arange(len(indices))] = self.boost / self.logit_scale
+        logits[indices, np.arange(len(indices))] = self.boost
         return logits
 
     def codewords(self, training=None) -> tf.Tensor:
@@ -244,17 +267,17 @@ class Permutation(Selection):
         codewords, indices = tf.cond(
             tf.logical_and(learning, tf.cast(training, tf.bool)),
             self._choose,
-            lambda: (stored, tf.identity(self._indices)),
+            lambda: (stored, tf.cast(self._indices, tf.int32)),
         )
         # Out here and in every phase, because an assignment within a branch fails on replicas.
-        self._indices.assign(indices)
+        self._indices.assign(tf.cast(indices, tf.int64))
         self._draws.assign_add([0, 1])
         return codewords
 
     def _choose(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the codewords to train with and the indices to store."""
         return pste.choose(
-            self._logits * (self.logit_scale / self._temperature),
+            self._logits * (self._logit_scale / self._temperature),
             self._noise / self._temperature,
             tf.identity(self._draws),
             self.patterns,
@@ -272,7 +295,8 @@ class Permutation(Selection):
             A float32 tensor `(2^K, n + 1)`, the unselected mass in the last column, or `(2^K, 2^K)` for
                 the full permutation.
         """
-        return pste.relax(self._logits * self.logit_scale / self._temperature, self.iterations)
+        self._require_built()
+        return pste.relax(self._logits * (self._logit_scale / self._temperature), self.iterations)
 
     def start_from(self, indices: ArrayLike) -> None:
         """Begins to learn from given codewords, now: they are selected and get the boost.
@@ -283,39 +307,57 @@ class Permutation(Selection):
         Raises:
             ValueError: If they are not.
         """
+        self._require_built()
         start = check_indices(indices, len(self.patterns), self._indices.shape[0])
-        self._logits.assign(self._logits_for(start, *self._logits.shape))
+        self._logits.assign(self._logits_for(start, *self._logits.shape) / self._logit_scale)
         self._indices.assign(start)
         self.phase = "learn"
 
     @property
     def phase(self) -> str:
         """`"whole"`, `"learn"` or `"frozen"`; may be set at any time after the selection is built."""
+        self._require_built()
         return PHASES[int(self._phase.numpy())]
 
     @phase.setter
     def phase(self, phase: str) -> None:
         if phase not in PHASES:
             raise ValueError(f"`phase` must be one of {PHASES}. Received: phase={phase!r}.")
+        self._require_built()
         self._phase.assign(PHASES.index(phase))
 
     @property
     def temperature(self) -> float:
         """The temperature in use; may be set at any time after the selection is built."""
+        self._require_built()
         return float(self._temperature.numpy())
 
     @temperature.setter
     def temperature(self, temperature: float) -> None:
+        self._require_built()
         self._temperature.assign(check_number("temperature", temperature, positive=True))
 
     @property
     def noise(self) -> float:
         """The size of the Gumbel noise in use; may be set at any time after the selection is built."""
+        self._require_built()
         return float(self._noise.numpy())
 
     @noise.setter
     def noise(self, noise: float) -> None:
+        self._require_built()
         self._noise.assign(check_number("noise", noise))
+
+    @property
+    def logit_scale(self) -> float:
+        """The scale of the logits in use; a new one scales all logits, the start's boost included."""
+        self._require_built()
+        return float(self._logit_scale.numpy())
+
+    @logit_scale.setter
+    def logit_scale(self, logit_scale: float) -> None:
+        self._require_built()
+        self._logit_scale.assign(check_number("logit_scale", logit_scale, positive=True))
 
     def get_config(self):
         return {
@@ -326,7 +368,7 @@ class Permutation(Selection):
             "full_permutation": self.full_permutation,
             "start": self.given,
             "boost": self.boost,
-            "logit_scale": self.logit_scale,
+            "logit_scale": self._first_logit_scale,
             "seed": self.seed,
         }
 
@@ -357,11 +399,11 @@ def get(identifier: str | dict | Selection) -> Selection:
     if isinstance(identifier, str) and identifier in _NAMES:
         return _NAMES[identifier]()
     if isinstance(identifier, dict):
-        cls = tf.keras.utils.get_registered_object(identifier["class_name"])
-        if cls is None:
+        cls = tf.keras.utils.get_registered_object(identifier.get("class_name"))
+        if not (isinstance(cls, type) and issubclass(cls, Selection)):
             raise ValueError(
-                "`selection` must be registered with Keras to be loaded. "
-                f"Received: class_name={identifier['class_name']!r}. Decorate the class with "
+                "`selection` must be a selection registered with Keras to be loaded. "
+                f"Received: class_name={identifier.get('class_name')!r}. Decorate the class with "
                 "`tf.keras.utils.register_keras_serializable` and import its module first."
             )
         return cls.from_config(identifier["config"])
@@ -477,70 +519,6 @@ def _latent_blocks(kernel, num_codewords, codeword_shape) -> np.ndarray:
     codeword_shape = codebook.check_codeword_shape(codeword_shape, kernel.shape)
     check_num_codewords(num_codewords, math.prod(codeword_shape))
     return codebook.to_blocks(kernel, codeword_shape).numpy().T
-
-
-def check_num_codewords(
-    num_codewords: int, block_size: int = codebook.MAX_BLOCK_SIZE, name: str = "num_codewords"
-) -> int:
-    """Returns a number of codewords if a codebook can have that many, else raises a ValueError."""
-    if not _is_integer(num_codewords) or not 1 <= num_codewords <= 2**block_size:
-        raise ValueError(
-            f"`{name}` must be an integer from 1 to {2**block_size}, the number of sign patterns of "
-            f"{block_size} weights. Received: {name}={num_codewords!r}."
-        )
-    return int(num_codewords)
-
-
-def check_indices(
-    indices: ArrayLike,
-    num_patterns: int = 2**codebook.MAX_BLOCK_SIZE,
-    num_codewords: int | None = None,
-    name: str = "indices",
-) -> np.ndarray:
-    """Returns a selection as int32 `(n,)` if it is one, else raises a ValueError."""
-    array = np.asarray(indices)
-    wanted = (
-        "different integers" if num_codewords is None else f"{num_codewords} different integers"
-    )
-    problem = None
-    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
-        problem = f"shape {array.shape} and dtype {array.dtype}"
-    elif array.min() < 0 or array.max() >= num_patterns:
-        problem = f"values from {array.min()} to {array.max()}"
-    elif len(np.unique(array)) < len(array):
-        values, counts = np.unique(array, return_counts=True)
-        problem = f"{values[counts > 1][0]} more than once"
-    elif num_codewords is not None and len(array) != num_codewords:
-        problem = f"{len(array)} of them"
-    if problem:
-        raise ValueError(
-            f"`{name}` must be a list of {wanted} from 0 to {num_patterns - 1}. Received: {problem}."
-        )
-    return array.astype(np.int32)
-
-
-def check_number(name: str, value: float, positive: bool = False) -> float:
-    """Returns a number as float if it is finite and not negative (or positive), else raises."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0 or (positive and value == 0):
-        raise ValueError(
-            f"`{name}` must be a finite number {'above 0' if positive else 'of 0 or more'}. "
-            f"Received: {name}={value!r}."
-        )
-    return float(value)
-
-
-def check_seed(seed: int | None) -> int | None:
-    """Returns a seed if NumPy takes it, else raises a ValueError."""
-    if seed is not None and (not _is_integer(seed) or not 0 <= seed < 2**32):
-        raise ValueError(
-            f"`seed` must be `None` or an integer from 0 to 2^32 - 1. Received: seed={seed!r}."
-        )
-    return seed
-
-
-def _is_integer(value) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _given_or_random(given, seed, num_patterns, num_codewords, name="indices") -> np.ndarray:

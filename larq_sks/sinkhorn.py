@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 
 MAX_ITERATIONS = 40
@@ -28,10 +30,14 @@ def sinkhorn(logits: tf.Tensor, iterations: int) -> tf.Tensor:
     Returns:
         A tensor of shape `(N, N)` and the dtype of `logits` with values from 0 to 1.
 
+    Raises:
+        ValueError: If `iterations` is out of range.
+
     References:
         - [Learning Latent Permutations with Gumbel-Sinkhorn Networks](https://arxiv.org/abs/1802.08665),
           section 2
     """
+    _check_iterations(iterations)
     for _ in range(iterations):
         logits -= tf.reduce_logsumexp(logits, axis=0, keepdims=True)
         logits -= tf.reduce_logsumexp(logits, axis=1, keepdims=True)
@@ -47,7 +53,7 @@ def slack_sinkhorn(logits: tf.Tensor, iterations: int) -> tf.Tensor:
 
     The iterations scale rows and columns of `exp(logits)` in float64, after each column's largest
     logit has been subtracted, which the first column normalisation undoes. A step is then a product
-    of matrix and vector, some ten times cheaper than a logsumexp, and yet the result is that of the
+    of matrix and vector instead of a logsumexp of the whole matrix, and yet the result is that of the
     log domain for logits of any finite size: an iteration raises a column's scale at most by the
     factor n + 1 and a row's at most by N / (N - n), so that after 40 iterations an entry which
     underflowed (below 1e-308) could not have reached 1e-42, and nothing overflows, for every N·n up
@@ -68,12 +74,21 @@ def slack_sinkhorn(logits: tf.Tensor, iterations: int) -> tf.Tensor:
         A tensor of shape `(N, n + 1)` and the dtype of `logits`, the slack column last. Rows sum to
             1, columns nearly to 1 and the slack column nearly to N - n.
 
+    Raises:
+        ValueError: If `iterations` is out of range or the matrix has no fewer columns than rows.
+
     References:
         - [Learning Latent Permutations with Gumbel-Sinkhorn Networks](https://arxiv.org/abs/1802.08665)
         - [Scaling Algorithms for Unbalanced Transport Problems](https://arxiv.org/abs/1607.05816), on
           when scaling needs the log domain
     """
+    _check_iterations(iterations, MAX_ITERATIONS)
     rows, columns = logits.shape
+    if not 1 <= columns < rows:
+        raise ValueError(
+            "`logits` must have fewer columns than rows, or there is no slack. "
+            f"Received: shape={tuple(logits.shape)}. Use `sinkhorn` for a square matrix."
+        )
     mass = tf.constant([1.0] * columns + [float(rows - columns)], tf.float64)
     slack = tf.zeros((rows, 1), tf.float64)
 
@@ -113,3 +128,11 @@ def slack_sinkhorn(logits: tf.Tensor, iterations: int) -> tf.Tensor:
         return tf.cast(plan, logits.dtype), backward
 
     return scale(logits)
+
+
+def _check_iterations(iterations: int, largest: float = math.inf) -> None:
+    if not isinstance(iterations, int) or not 1 <= iterations <= largest:
+        allowed = "1 or more" if largest == math.inf else f"from 1 to {largest}"
+        raise ValueError(
+            f"`iterations` must be an integer, {allowed}. Received: iterations={iterations!r}."
+        )

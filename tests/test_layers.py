@@ -559,3 +559,22 @@ def test_assigned_codewords_are_those_of_the_quantised_kernel():
         for o in range(6)
     ]
     assert kernel.assigned().tolist() == expected
+
+
+def test_a_quantizer_between_two_layers_is_refused():
+    quantizer = SparseKernelSign(4, "fixed")
+    shared = [
+        lq.layers.QuantConv2D(
+            4, 3, kernel_quantizer=quantizer, kernel_constraint="weight_clip", name=n
+        )
+        for n in "ab"
+    ]
+    model = tf.keras.Sequential([tf.keras.Input((8, 8, 4)), *shared])
+    with pytest.raises(ValueError, match="quantises one kernel.*layers 'a' and 'b'"):
+        layers.sparse_kernels(model)
+
+
+def test_codewords_that_contradict_the_whole_codebook_are_refused():
+    layer = layers.SKSConv2D(4, 3, num_codewords=512, selection=Fixed([1, 2]))
+    with pytest.raises(ValueError, match="`indices` must be a list of 512 different integers"):
+        layer.build((None, 8, 8, 4))

@@ -102,7 +102,7 @@ def test_only_the_logits_are_trainable():
     selection = build(Permutation())
     assert [weight.name for weight in selection.trainable_weights] == ["logits:0"]
     assert [weight.dtype.name for weight in selection.weights if "indices" in weight.name] == [
-        "int32"
+        "int64"
     ]
 
 
@@ -385,7 +385,9 @@ def test_get_rejects_anything_else(identifier):
 
 
 def test_get_says_that_a_class_must_be_registered():
-    with pytest.raises(ValueError, match="`selection` must be registered.*nobody>Knows"):
+    with pytest.raises(
+        ValueError, match="`selection` must be a selection registered.*nobody>Knows"
+    ):
         selections.get({"class_name": "nobody>Knows", "config": {}})
 
 
@@ -487,3 +489,47 @@ def test_bad_starts_are_named(start):
 def test_bad_score_is_named():
     with pytest.raises(ValueError, match="`score` must be 'latent' or 'hamming'.*score='l2'"):
         greedy_coverage(latent_kernel((3, 3, 2, 5), 0), 4, score="l2")
+
+
+def test_a_selection_without_weights_says_how_to_get_them():
+    selection = Permutation()
+    for use in (
+        lambda: selection.indices,
+        lambda: selection.temperature,
+        lambda: selection.phase,
+        lambda: selection.start_from([1, 2]),
+        lambda: setattr(selection, "temperature", 1.0),
+    ):
+        with pytest.raises(
+            ValueError, match="holds no weights yet.*layer.kernel_quantizer.selection"
+        ):
+            use()
+
+
+def test_the_scale_of_the_logits_is_a_variable():
+    selection = build(Permutation(start=[3, 5, 7, 9], boost=4.0, logit_scale=8.0))
+    np.testing.assert_allclose(selection._logits.numpy().max(), 0.5)
+    relaxed = selection.relaxed().numpy()
+    selection.logit_scale = 16.0
+    assert selection.logit_scale == 16.0
+    np.testing.assert_array_equal(
+        selection.relaxed(), build(Permutation(start=[3, 5, 7, 9], boost=8.0)).relaxed()
+    )
+    assert (selection.relaxed().numpy()[3, 0] > relaxed[3, 0]).all()
+    selection.start_from([1, 2, 3, 4])
+    np.testing.assert_allclose(selection._logits.numpy().max(), 0.25)
+    with pytest.raises(ValueError, match="`logit_scale`.*above 0.*logit_scale=0"):
+        selection.logit_scale = 0
+
+
+@pytest.mark.parametrize("config", [{}, {"class_name": "ReLU"}, {"class_name": "Custom>ReLU"}])
+def test_get_refuses_what_is_no_selection(config):
+    with pytest.raises(ValueError, match="`selection` must be a selection registered"):
+        selections.get(config)
+
+
+def test_starts_of_unequal_rows_and_flat_kernels_are_refused():
+    with pytest.raises(ValueError, match="`indices` must be a list of different integers"):
+        Fixed([[1], [2, 3]])
+    with pytest.raises(ValueError, match="`codeword_shape` has no default"):
+        greedy_coverage(np.zeros(9), 3)

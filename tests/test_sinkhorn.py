@@ -226,3 +226,20 @@ def test_three_rows_in_plain_numbers(iterations):
     np.testing.assert_allclose(sinkhorn(logits, iterations), plan, rtol=1e-12)
     merged = np.stack([plan[:, 0], plan[:, 1] + plan[:, 2]], axis=1)
     np.testing.assert_allclose(slack_sinkhorn(logits[:, :1], iterations), merged, rtol=1e-12)
+
+
+@pytest.mark.parametrize("iterations", [0, -1, 2.0, "3"])
+@pytest.mark.parametrize("operator", [sinkhorn, slack_sinkhorn])
+def test_wrong_iterations_are_named(operator, iterations):
+    logits = tf.zeros((4, 4 if operator is sinkhorn else 2))
+    with pytest.raises(
+        ValueError, match=f"`iterations` must be an integer.*iterations={iterations!r}"
+    ):
+        operator(logits, iterations)
+
+
+def test_the_slack_form_names_its_limits():
+    with pytest.raises(ValueError, match="from 1 to 40.*iterations=41"):
+        slack_sinkhorn(tf.zeros((4, 2)), 41)
+    with pytest.raises(ValueError, match="fewer columns than rows.*4, 4"):
+        slack_sinkhorn(tf.zeros((4, 4)), 10)

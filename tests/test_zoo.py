@@ -83,3 +83,8 @@ def test_networks_have_the_same_weights_with_and_without_codewords(
     names = [[layer.name for layer in model.layers[1:]] for model in (plain, sparse)]
     assert names[0] == names[1]
     assert sparse(tf.zeros((2, 32, 32, 3))).shape == (2, 7)
+
+
+def test_networks_refuse_images_that_they_cannot_halve():
+    with pytest.raises(ValueError, match=r"`input_shape`.*divisible by 8.*\(28, 28, 3\)"):
+        zoo.ResNet8(input_shape=(28, 28, 3))

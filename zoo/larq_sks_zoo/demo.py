@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import larq as lq
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
@@ -30,6 +31,11 @@ class Result:
     kernels: str
     """How the binary kernels were made."""
     bits_a_weight: float
+    """Bits that a weight of the binary kernels takes, log2(n)/9, without the codebooks."""
+    binary_kib: float
+    """Size of the binary kernels in KiB, codebooks of n·9 bits a layer included."""
+    model_kib: float
+    """Size of the whole model in KiB, all other weights as float32."""
     accuracy: float
     """Share of the 1,000 held-out images that are classified correctly."""
     seconds_a_step: float
@@ -65,7 +71,12 @@ def run(output: Path, epochs: int = 10, steps: int = 55, seed: int = 0) -> list[
 
     Returns:
         The results in the order of the table.
+
+    Raises:
+        ValueError: If `epochs` is below 3, which leaves no part of the run for learning.
     """
+    if epochs < 3:
+        raise ValueError(f"`epochs` must be 3 or more. Received: epochs={epochs}.")
     output.mkdir(parents=True, exist_ok=True)
     train, test = load_cifar10_sample()
     _console.print(
@@ -88,10 +99,8 @@ def run(output: Path, epochs: int = 10, steps: int = 55, seed: int = 0) -> list[
         tf.keras.backend.clear_session()
         tf.keras.utils.set_random_seed(seed)
         model = ResNet8(**options)
-        bits = 1.0 if options["num_codewords"] is None else math.log2(NUM_CODEWORDS) / 9
-        results.append(
-            Result(name, bits, *_train(model, train, test, epochs, steps, seed, callbacks))
-        )
+        accuracy, seconds = _train(model, train, test, epochs, steps, seed, callbacks)
+        results.append(Result(name, *_sizes(model, options["num_codewords"]), accuracy, seconds))
 
     model.save(output / "learned.keras")
     (output / "results.json").write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
@@ -99,6 +108,20 @@ def run(output: Path, epochs: int = 10, steps: int = 55, seed: int = 0) -> list[
     _draw(sks.codewords(model), output / "codewords.png")
     _console.print(f"Results, the learned network and its log are in {output}/.")
     return results
+
+
+def _sizes(model, num_codewords: int | None) -> tuple[float, float, float]:
+    """Returns bits a binary weight, KiB of binary kernels with codebooks, and KiB of the model."""
+    kernels = [layer.kernel for layer in model.layers if isinstance(layer, lq.layers.QuantConv2D)]
+    weights = sum(kernel.shape.num_elements() for kernel in kernels)
+    bits, codebooks = 1.0, 0
+    if num_codewords is not None:
+        bits, codebooks = math.log2(num_codewords) / 9, 9 * num_codewords * len(kernels)
+    # Everything but the binary layers, which have no bias here.
+    layers = [layer for layer in model.layers if not isinstance(layer, lq.layers.QuantConv2D)]
+    floats = sum(layer.count_params() for layer in layers)
+    binary = weights * bits + codebooks
+    return bits, binary / 8 / 1024, (binary + 32 * floats) / 8 / 1024
 
 
 def _train(model, train, test, epochs, steps, seed, callbacks) -> tuple[float, float]:
@@ -118,12 +141,15 @@ def _train(model, train, test, epochs, steps, seed, callbacks) -> tuple[float, f
 
 def _print_table(results: list[Result], tested: int) -> None:
     table = Table(title="The same network, the same images, the same number of steps")
-    for column in ("kernels", "bits a weight", "accuracy", "ms a step"):
+    columns = ("kernels", "bits a weight", "binary part", "whole model", "accuracy", "ms a step")
+    for column in columns:
         table.add_column(column, justify="left" if column == "kernels" else "right")
     for result in results:
         table.add_row(
             result.kernels,
             f"{result.bits_a_weight:.2f}",
+            f"{result.binary_kib:.1f} KiB",
+            f"{result.model_kib:.1f} KiB",
             f"{result.accuracy:.1%}",
             f"{1000 * result.seconds_a_step:.0f}",
         )

@@ -86,9 +86,14 @@ def augmented(
             `(batch_size, height, width, channels)` and labels `(batch_size,)`.
 
     Raises:
-        ValueError: If `batch_size` is not between 1 and the number of images.
+        ValueError: If `batch_size` is not between 1 and the number of images, or if the labels are not as
+            many as the images.
     """
     count, height, width = images.shape[:3]
+    if len(labels) != count:
+        raise ValueError(
+            f"`labels` must be as many as the images, {count}. Received: {len(labels)} labels."
+        )
     if not 1 <= batch_size <= count:
         raise ValueError(
             f"`batch_size` must be between 1 and the number of images ({count}). "

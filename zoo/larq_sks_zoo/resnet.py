@@ -32,6 +32,9 @@ def ResNet20(
     Returns:
         A Keras model from preprocessed images to logits `(batch, num_classes)`.
 
+    Raises:
+        ValueError: If `input_shape` or `num_codewords` is out of range.
+
     References:
         - [Deep Residual Learning for Image Recognition](https://arxiv.org/abs/1512.03385), section 4.2
         - [Bi-Real Net](https://arxiv.org/abs/1808.00278): a shortcut around each convolution
@@ -50,8 +53,8 @@ def ResNet8(
 ) -> tf.keras.Model:
     """Builds a small, fast binary ResNet: 6 binary 3×3 convolutions of 24 to 96 channels.
 
-    Its first convolution halves the image, so that two cores train it at well over a thousand images
-    a second: the network of the demo and of quick experiments (165,888 binary weights).
+    Its first convolution halves the image, so that a CPU trains it in minutes: the network of the demo
+    and of quick experiments (165,888 binary weights).
 
     Example:
         ```python
@@ -68,6 +71,9 @@ def ResNet8(
     Returns:
         A Keras model from preprocessed images to logits `(batch, num_classes)`.
 
+    Raises:
+        ValueError: If `input_shape` or `num_codewords` is out of range.
+
     References:
         - [Deep Residual Learning for Image Recognition](https://arxiv.org/abs/1512.03385), section 4.2
         - [Bi-Real Net](https://arxiv.org/abs/1808.00278): a shortcut around each convolution
@@ -81,6 +87,13 @@ def _resnet(
     name, widths, convolutions, stem_stride, num_codewords, selection, input_shape, num_classes
 ):
     layers = tf.keras.layers
+    # Where a stage halves an odd size, the convolution and its shortcut would disagree.
+    divisor = stem_stride * 2 ** (len(widths) - 1)
+    if any(size is None or size % divisor for size in input_shape[:2]):
+        raise ValueError(
+            f"`input_shape` must have height and width divisible by {divisor}. "
+            f"Received: input_shape={tuple(input_shape)}."
+        )
     image = layers.Input(input_shape)
     x = layers.Conv2D(widths[0], 3, stem_stride, padding="same", use_bias=False, name="stem")(image)
     x = layers.BatchNormalization(momentum=0.9, name="stem_norm")(x)
