@@ -90,7 +90,8 @@ class SelectionSchedule(tf.keras.callbacks.Callback):
                 "`SelectionSchedule` must know the number of steps in an epoch to divide the run into "
                 "parts. Received: a dataset of unknown size. Give `fit` the argument `steps_per_epoch`."
             )
-        steps_at_once = int(getattr(self.model, "_steps_per_execution", None) or 1)
+        at_once = getattr(self.model, "_steps_per_execution", None)
+        steps_at_once = 1 if at_once is None else int(tf.keras.backend.get_value(at_once))
         if steps_at_once > 1:
             raise ValueError(
                 "`SelectionSchedule` acts between single training steps, so the model must be compiled with "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ def run(output: Path, epochs: int = 10, steps: int = 55, seed: int = 0) -> list[
     for name, options, callbacks in runs:
         _console.rule(name)
         tf.keras.backend.clear_session()
-        tf.keras.utils.set_random_seed(seed)
+        _set_seeds(seed)
         model = ResNet8(**options)
         accuracy, seconds = _train(model, train, test, epochs, steps, seed, callbacks)
         results.append(Result(name, *_sizes(model, options["num_codewords"]), accuracy, seconds))
@@ -108,6 +109,13 @@ def run(output: Path, epochs: int = 10, steps: int = 55, seed: int = 0) -> list[
     _draw(sks.codewords(model), output / "codewords.png")
     _console.print(f"Results, the learned network and its log are in {output}/.")
     return results
+
+
+def _set_seeds(seed: int) -> None:
+    """Seeds like Keras' `set_random_seed`, after which tf-keras 2.18 fails on Python 3.12."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global generator is what is to be seeded
+    tf.random.set_seed(seed)
 
 
 def _sizes(model, num_codewords: int | None) -> tuple[float, float, float]:
