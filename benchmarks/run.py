@@ -70,7 +70,7 @@ def main(rounds: int, output: Path | None, measure_memory: tuple[str, str] | Non
 
     imports = raw["import"] = {name: _import_seconds(name) for name in ("larq_sks", "larq")}
     ours, theirs = (statistics.median(imports[name]) for name in ("larq_sks", "larq"))
-    more = f"+{ours - theirs:.2f} s"
+    more = f"{ours - theirs:+.2f} s"
     table.add_row("import", f"{ours:.2f} s", f"larq {theirs:.2f} s", more, "≤ +0.3 s")
     console.print(table)
     if output:
