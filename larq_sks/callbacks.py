@@ -158,7 +158,8 @@ class SelectionLog(tf.keras.callbacks.Callback):
     `codewords_changed`: codewords that were not selected when the last epoch ended, in all kernels.
     `codeword_entropy`: entropy of the use of the codewords in bits a block, mean over all blocks.
     `selection_gap`: how far the relaxed selection is from the hard one: the share of a codeword's column
-    that lies on other rows, from 0 to 1, mean over codewords of the kernels that are learning just then.
+    that lies on other rows, from 0 to 1, mean over codewords of the kernels that are learning just then
+    (NaN where none is).
 
     Place it before callbacks that read logs (CSVLogger, TensorBoard).
 
@@ -183,8 +184,8 @@ class SelectionLog(tf.keras.callbacks.Callback):
         logs["codeword_entropy"] = sum(k.entropy * k.counts.sum() for k in used) / blocks
         selections = [kernel.quantizer.selection for kernel in _learned(self.model)]
         gaps = [_gap(selection) for selection in selections if selection.phase == "learn"]
-        if gaps:
-            logs["selection_gap"] = math.fsum(gaps) / len(gaps)
+        if selections:  # in every epoch, as CSVLogger takes its columns from the first
+            logs["selection_gap"] = math.fsum(gaps) / len(gaps) if gaps else math.nan
 
     def _selected(self) -> dict[str, np.ndarray]:
         return {kernel.name: kernel.quantizer.selected() for kernel in sparse_kernels(self.model)}
