@@ -275,9 +275,9 @@ class SparseKernel(NamedTuple):
 
     def assigned(self) -> np.ndarray:
         """Returns the codeword of each block in inference, int32 `(number of blocks,)`."""
-        quantised = self.quantizer(tf.constant(self.latent()), training=False)
+        signs = self.quantizer.signs(tf.constant(self.latent()), training=False)
         return codebook.to_codewords(
-            tf.transpose(codebook.to_blocks(quantised, self.quantizer.block_shape))
+            tf.transpose(codebook.to_blocks(signs, self.quantizer.block_shape))
         )
 
 

@@ -96,6 +96,7 @@ def sparse_kernel_sign(
 
 
 @lq.utils.register_alias("sparse_kernel_sign")
+@lq.utils.register_alias("SparseKernelSign")  # the name that Larq's layers look up in H5 files
 @tf.keras.utils.register_keras_serializable(package="larq_sks")
 class SparseKernelSign(lq.quantizers.Quantizer):
     r"""Binarises a kernel with n of the 2^K sign patterns of its blocks of K weights.
@@ -127,6 +128,9 @@ class SparseKernelSign(lq.quantizers.Quantizer):
             weights in all. `None`: one codeword for each 3×3 slice; in kernels of another size one for
             each 8 weights along the last axis but one, the input channels of a convolution.
         clip_value: Largest absolute latent weight that still learns, above 0; `None` for no limit.
+        scale: Whether each channel along the kernel's last axis has a trainable multiplier, which
+            starts at 1 and multiplies the codewords: what `larq_sks.sparsify` makes of kernels with a
+            scale, such as those of `magnitude_aware_sign`.
 
     Raises:
         ValueError: If an argument is out of range, or (when built) does not fit the kernel; if a second
@@ -144,6 +148,7 @@ class SparseKernelSign(lq.quantizers.Quantizer):
         selection="permutation",
         codeword_shape: Sequence[int] | None = None,
         clip_value: float | None = 1.0,
+        scale: bool = False,
         **kwargs,
     ):
         # Near-ties between codewords need float32; Keras must not cast the kernel before.
@@ -158,6 +163,7 @@ class SparseKernelSign(lq.quantizers.Quantizer):
         if clip_value is not None:
             clip_value = check_number("clip_value", clip_value, positive=True)
         self.clip_value = clip_value
+        self.scale = bool(scale)
 
     def build(self, kernel_shape) -> None:
         self.kernel_shape = tuple(kernel_shape)
@@ -174,6 +180,10 @@ class SparseKernelSign(lq.quantizers.Quantizer):
         else:  # nothing to select, but what was asked for must make sense
             start = self.selection.start_indices(2**block_size, self.num_codewords)
             check_indices(start, 2**block_size, self.num_codewords)
+        if self.scale:
+            self.multiplier = self.add_weight(
+                name="multiplier", shape=self.kernel_shape[-1:], initializer="ones"
+            )
         super().build(kernel_shape)
 
     def call(self, kernel, training=None):
@@ -182,6 +192,11 @@ class SparseKernelSign(lq.quantizers.Quantizer):
                 f"A `SparseKernelSign` quantises one kernel, here of shape {self.kernel_shape}. "
                 f"Received: a kernel of shape {tuple(kernel.shape)}. Give each layer its own quantizer."
             )
+        signs = self.signs(kernel, training)
+        return signs * tf.cast(self.multiplier, signs.dtype) if self.scale else signs
+
+    def signs(self, kernel: tf.Tensor, training=None) -> tf.Tensor:
+        """Quantises a kernel to codewords without their multiplier: -1 and +1, in the kernel's dtype."""
         if not self.uses_selection:
             return lq.quantizers.ste_sign(kernel, clip_value=self.clip_value)
         latent = tf.cast(kernel, tf.float32)
@@ -210,4 +225,5 @@ class SparseKernelSign(lq.quantizers.Quantizer):
             "selection": selections.serialize(self.selection),
             "codeword_shape": self.codeword_shape,
             "clip_value": self.clip_value,
+            "scale": self.scale,
         }

@@ -28,6 +28,9 @@ MAX_LOGITS = 2**22
 
 PHASES = ("whole", "learn", "frozen")
 
+_ROWS, _PART = 32, 8192
+"""Codewords and blocks that `greedy_coverage` takes at a time: 1 MiB of scores, which caches hold."""
+
 _register = tf.keras.utils.register_keras_serializable(package="larq_sks")
 # Each replica keeps its own copy, and all compute the same from equal logits, so that an assignment
 # need not synchronise them in the middle of a step.
@@ -94,6 +97,18 @@ class Selection(tf.keras.layers.Layer):
                 "belongs to first (call it on data, or give it an input shape), and reach the selection "
                 "as `layer.kernel_quantizer.selection`: a layer copies the selection that it is given."
             )
+
+    def start_from(self, indices: ArrayLike) -> None:
+        """Selects given codewords, now, in place of those that the selection holds.
+
+        Arguments:
+            indices: n different integers from 0 to 2^K - 1, from `greedy_coverage` for example.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        self._require_built()
+        self._indices.assign(check_indices(indices, len(self.patterns), self._indices.shape[0]))
 
     def whole(self) -> bool | tf.Tensor:
         """Tells whether all codewords may be used at present, which makes the quantizer a plain sign."""
@@ -307,10 +322,9 @@ class Permutation(Selection):
         Raises:
             ValueError: If they are not.
         """
-        self._require_built()
-        start = check_indices(indices, len(self.patterns), self._indices.shape[0])
-        self._logits.assign(self._logits_for(start, *self._logits.shape) / self._logit_scale)
-        self._indices.assign(start)
+        super().start_from(indices)
+        logits = self._logits_for(self.indices, *self._logits.shape)
+        self._logits.assign(logits / self._logit_scale)
         self.phase = "learn"
 
     @property
@@ -494,20 +508,42 @@ def greedy_coverage(
         # Blocks with equal signs count alike: at most 2^K different ones are left.
         codewords, weights = np.unique(codebook.to_codewords(blocks), return_counts=True)
         blocks, weights = codebook.to_signs(codewords, blocks.shape[1]), weights.astype(np.float32)
-    patterns, columns = codebook.patterns(blocks.shape[1]), np.ascontiguousarray(blocks.T)
-    best = -np.abs(columns).sum(axis=0)  # the worst that a codeword can score
+    # One more coordinate holds minus a block's best score so far, at first the worst there is, so that a
+    # product gives what a codeword adds to it.
+    columns = np.vstack([blocks.T, np.abs(blocks.T).sum(axis=0)])
+    patterns = np.insert(codebook.patterns(blocks.shape[1]), blocks.shape[1], 1.0, axis=1)
+    # Less than float32 resolves: without it rounding errors would choose once all blocks are covered.
+    noise = float(columns[-1] @ weights) * np.finfo(np.float32).eps
+    zeros = np.zeros(
+        _PART, np.float32
+    )  # NumPy compares with a row three times as fast as with a number
+
+    def gains(rows):
+        total = np.zeros(len(rows))
+        for first in range(0, len(weights), _PART):
+            part = slice(first, first + _PART)
+            raised = patterns[rows] @ columns[:, part]
+            np.maximum(raised, zeros[: raised.shape[1]], out=raised)
+            total += raised @ weights[part]
+        return np.where(total > noise, total, 0.0)
+
     # What a codeword adds only shrinks as others are chosen, so an old gain bounds the present one, and
-    # only those codewords that might be the best need theirs computed again.
-    bounds = np.full(len(patterns), np.inf)
+    # only those codewords that might be the best need theirs computed again, some at a time. The first
+    # gains are a mere product, as no score is below the worst.
+    bounds = patterns.astype(np.float64) @ (columns @ weights)
+    stale = np.zeros(len(patterns), bool)
     chosen: list[int] = []
     for _ in range(num_codewords):
-        computed: set[int] = set()
-        while (top := int(bounds.argmax())) not in computed:
-            bounds[top] = np.maximum(patterns[top] @ columns - best, 0.0) @ weights
-            computed.add(top)
+        while stale[top := int(bounds.argmax())]:
+            rows = np.flatnonzero(stale)
+            if len(rows) > _ROWS:
+                rows = rows[np.argpartition(-bounds[rows], _ROWS)[:_ROWS]]
+            bounds[rows] = gains(rows)
+            stale[rows] = False
         chosen.append(top)
         bounds[top] = -np.inf
-        best = np.maximum(best, patterns[top] @ columns)
+        stale = bounds > -np.inf
+        columns[-1] = np.minimum(columns[-1], -(patterns[top, :-1] @ columns[:-1]))
     return np.array(chosen, np.int32)
 
 

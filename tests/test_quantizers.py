@@ -278,6 +278,93 @@ def test_larq_summarises_it(capsys):
     assert re.search(r"compact +1 .* 432 .* 15552 ", capsys.readouterr().out)
 
 
+# Multipliers
+
+
+def scaled(num_codewords=4, **options):
+    quantizer = SparseKernelSign(num_codewords, scale=True, **options)
+    quantizer.build((3, 3, 4, 6))
+    assert quantizer.multiplier.numpy().tolist() == [1] * 6
+    quantizer.multiplier.assign([0.5, 1.0, 1 / 3, 2.0, 7.0, 0.25])
+    return quantizer
+
+
+@pytest.mark.parametrize("num_codewords", [4, 512])
+@pytest.mark.parametrize("clip_value", [0.5, None])
+def test_multipliers_scale_values_and_gradients(num_codewords, clip_value):
+    quantizer = scaled(num_codewords, clip_value=clip_value)
+    rng = np.random.default_rng(0)
+    kernel = tf.constant(rng.normal(size=(3, 3, 4, 6)), tf.float32)
+    gradient = rng.normal(size=kernel.shape).astype(np.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        values = quantizer(kernel, training=True)
+    watched = [kernel, *quantizer.trainable_weights]
+    names = [weight.name.rpartition("/")[2] for weight in quantizer.trainable_weights]
+    gradients = dict(zip(["kernel", *names], tape.gradient(values, watched, gradient)))
+    assert set(gradients) == {"kernel", "multiplier:0", *["logits:0"][: num_codewords < 512]}
+
+    multiplier = quantizer.multiplier.numpy()
+    codewords = codebook.to_signs(quantizer.selected(), 9)
+    signs, to_kernel, _ = reference(
+        kernel.numpy(), codewords, (3, 3, 1, 1), gradient * multiplier, clip_value
+    )
+    np.testing.assert_array_equal(quantizer.signs(kernel), signs)
+    np.testing.assert_array_equal(values, signs.astype(np.float32) * multiplier)
+    np.testing.assert_allclose(gradients["kernel"], to_kernel, rtol=1e-6)
+    expected = (gradient.astype(np.float64) * signs).sum((0, 1, 2))
+    np.testing.assert_allclose(gradients["multiplier:0"], expected, rtol=1e-5, atol=1e-5)
+    if num_codewords < 512:
+        plain = SparseKernelSign(4, Permutation(start=quantizer.selected()), clip_value=clip_value)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(plain(kernel, training=True) * gradient * multiplier)
+        (logits,) = tape.gradient(loss, plain.trainable_weights)
+        np.testing.assert_allclose(gradients["logits:0"], logits, rtol=1e-4, atol=1e-5)
+        assert np.abs(logits).max() > 0
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_multipliers_survive_files(suffix, tmp_path):
+    conv = layer(SparseKernelSign(4, scale=True), pad_values=1.0, padding="same")
+    model = tf.keras.Sequential([tf.keras.layers.Input((8, 8, 4)), conv])
+    conv.kernel_quantizer.multiplier.assign([0.5, 1.0, 1 / 3, 2.0, 7.0, 0.25])
+    model.save(tmp_path / f"model{suffix}")
+    loaded = tf.keras.models.load_model(tmp_path / f"model{suffix}")
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype(np.float32)
+    np.testing.assert_array_equal(model(images), loaded(images))
+    quantizer = loaded.layers[0].kernel_quantizer
+    assert quantizer.scale is True
+    np.testing.assert_array_equal(quantizer.multiplier, conv.kernel_quantizer.multiplier)
+
+
+def test_multipliers_round_to_half_precision_with_the_kernel():
+    quantizer = scaled()
+    kernel = tf.cast(tf.random.stateless_normal((3, 3, 4, 6), (0, 0)), tf.float16)
+    values = quantizer(kernel)
+    assert values.dtype == quantizer.signs(kernel).dtype == tf.float16
+    assert quantizer.multiplier.dtype == tf.float32
+    third = np.abs(values.numpy()[..., 2])
+    assert np.all(third == np.float16(1 / 3))
+
+
+def test_multipliers_learn_with_the_network():
+    conv = layer(SparseKernelSign(4, scale=True), use_bias=False)
+    model = tf.keras.Sequential([tf.keras.layers.Input((8, 8, 4)), conv])
+    model.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    model.fit(rng.normal(size=(8, 8, 8, 4)), rng.normal(size=(8, 6, 6, 6)), verbose=0)
+    assert np.all(conv.kernel_quantizer.multiplier != 1)
+
+
+def test_without_scale_there_is_no_multiplier():
+    quantizer = SparseKernelSign(512)
+    quantizer.build((3, 3, 4, 6))
+    assert quantizer.weights == [] and not hasattr(quantizer, "multiplier")
+
+
+# Configs and arguments
+
+
 @pytest.mark.parametrize(
     "quantizer",
     [
@@ -286,6 +373,7 @@ def test_larq_summarises_it(capsys):
             4, Permutation(start=[1, 2, 3, 4], temperature=0.5), (1, 1, 8), clip_value=None
         ),
         SparseKernelSign(3, Fixed([1, 2, 3]), clip_value=1.25),
+        SparseKernelSign(3, scale=True),
     ],
 )
 def test_configs_survive_json(quantizer):

@@ -264,6 +264,19 @@ def test_start_from_rejects_what_is_no_selection(indices, received):
     assert selection.indices.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("cls", [Fixed, Last])
+def test_every_selection_starts_from_given_codewords(cls):
+    selection = build(cls(), 3)
+    selection.start_from(np.array([4, 11, 6]))
+    assert selection.indices.tolist() == [4, 11, 6]
+    np.testing.assert_array_equal(selection.codewords(True), codebook.to_signs([4, 11, 6], 4))
+    with pytest.raises(ValueError, match="`indices` must be .*3 different integers.*2 of them"):
+        selection.start_from([1, 2])
+    assert selection.indices.tolist() == [4, 11, 6]
+    with pytest.raises(ValueError, match="holds no weights yet"):
+        cls().start_from([1, 2, 3])
+
+
 # Arguments
 
 
