@@ -1,14 +1,26 @@
-"""What a model holds: the codewords that its kernels selected and how much they are used."""
+"""What a model holds and costs: the codewords that its kernels use, its size, its operations."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from larq_sks import codebook
+from larq_sks import accounting, codebook
+from larq_sks._figures import Cost, KernelSummary, LayerSummary, Summary, measure
 from larq_sks.layers import SparseKernel, sparse_kernels
+
+__all__ = [
+    "Codewords",
+    "Cost",
+    "KernelSummary",
+    "LayerSummary",
+    "Summary",
+    "codewords",
+    "summary",
+]
 
 
 class Codewords(NamedTuple):
@@ -24,8 +36,7 @@ class Codewords(NamedTuple):
     @property
     def entropy(self) -> float:
         """Entropy of the use of the codewords in bits a block, from 0 to log2(n)."""
-        shares = self.counts[self.counts > 0] / self.counts.sum()
-        return float(-(shares * np.log2(shares)).sum())
+        return accounting.entropy(self.counts)
 
 
 def codewords(model: tf.keras.layers.Layer) -> dict[str, Codewords]:
@@ -64,3 +75,39 @@ def _codewords(kernel: SparseKernel) -> Codewords:
     indices = indices[np.argsort(-counts[indices], kind="stable")]
     patterns = codebook.to_signs(indices, size).reshape(-1, *(part for part in shape if part > 1))
     return Codewords(indices, patterns, counts[indices])
+
+
+def summary(model: tf.keras.Model, print_fn: Callable[[str], object] | None = None) -> Summary:
+    """Prints what a model takes, in bits and operations, beside the same model with 1-bit kernels.
+
+    The formulas are those of `larq_sks.accounting`. What only training needs (latent weights, the logits
+    of a selection) does not count. The model is left as it is.
+
+    Example:
+        ```python
+        figures = sks.models.summary(zoo.ResNet20(num_codewords=32))
+        figures.bits / 8 / 1024  # KiB
+        ```
+
+    Arguments:
+        model: A built Keras model.
+        print_fn: Receives the text line by line, at most 100 characters wide. `None` prints to the
+            terminal.
+
+    Returns:
+        The figures, of each layer too.
+
+    Raises:
+        ValueError: If the model has no weights yet.
+    """
+    if not isinstance(model, tf.keras.Model) or not model.built:
+        raise ValueError(
+            "`model` must be a built Keras model. "
+            f"Received: model={model!r}. Call a model on data, or give it an input shape, before."
+        )
+    # Imported here, because not all who train print tables.
+    from larq_sks import _tables
+
+    figures = measure(model)
+    _tables.show(figures, print_fn)
+    return figures
