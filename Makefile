@@ -14,7 +14,7 @@ READY := $(VENV)/ready
 PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=2 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow lint bench wheel clean
+.PHONY: demo test test-slow lint bench bench-files fuzz wheel clean
 
 demo: $(READY)
 	$(BIN)/larq-sks demo $(ARGS)
@@ -32,6 +32,12 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-files: $(READY)
+	$(BIN)/python benchmarks/files.py $(ARGS)
+
+fuzz: $(READY)
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python tests/storage/fuzz.py $(or $(ARGS),--count 100000)
 
 wheel: $(READY)
 	$(BIN)/python -m build --outdir $(DIST)

@@ -20,6 +20,8 @@ MAX_BLOCKS_PER_BYTE = 32
 
 _PACKED, _CODED, _PREDICTED_COLUMNS, _PREDICTED_ROWS = range(4)
 _SHORTEST_RUN = 16
+_MAX_PREDICTED = 1024
+"""The most channels that are predicted: finding references takes time with the square of their number."""
 
 
 def encode(indices: np.ndarray, num_symbols: int) -> bytes:
@@ -165,9 +167,15 @@ def _predict(indices: np.ndarray, num_symbols: int) -> dict[int, bytes]:
     bits = indices[..., np.newaxis] >> np.arange(_width(num_symbols)) & 1
     columns = (2 * bits - 1).astype(np.int8)
     ways = {_PREDICTED_COLUMNS: columns, _PREDICTED_ROWS: columns.swapaxes(0, 1)}
-    plans = {way: prediction.plan(signs) for way, signs in ways.items()}
-    best = max(plans, key=lambda way: plans[way].gain)
-    return {best: prediction.encode(ways[best], plans[best])} if plans[best].gain > 0 else {}
+    plans = {
+        way: prediction.plan(signs)
+        for way, signs in ways.items()
+        if signs.shape[1] <= _MAX_PREDICTED
+    }
+    best = max(plans, key=lambda way: plans[way].gain, default=None)
+    if best is None or plans[best].gain <= 0:
+        return {}
+    return {best: prediction.encode(ways[best], plans[best])}
 
 
 def _unpredict(payload: bytes, shape: tuple[int, int], num_symbols: int) -> np.ndarray:
