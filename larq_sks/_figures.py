@@ -96,7 +96,8 @@ class Summary:
     float32_bits: int
     """Size of the whole model if each weight takes 32 bits."""
     file_bytes: int
-    """Expected size of the `.sks` file, without its description of the architecture."""
+    """Expected size of the `.sks` file, without its description of the architecture and before its other
+    weights are compressed, by a sixth or so."""
     macs: int | None
     """Multiply-accumulates other than those counted in `cost`."""
 

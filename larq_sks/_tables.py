@@ -117,9 +117,7 @@ def _totals(figures: Summary) -> Table:
         table.add_row(name, _kib(bits), _kib(at_one_bit), _ratio(at_one_bit, bits))
     table.add_section()
     table.add_row("binary kernels, entropy of their codewords", _kib(figures.entropy_bits), "", "")
-    table.add_row(
-        ".sks file without its architecture, expected", _kib(figures.file_bytes * 8), "", ""
-    )
+    table.add_row(".sks file before compression, expected", _kib(figures.file_bytes * 8), "", "")
     table.add_row("all weights in 32 bit", _kib(figures.float32_bits), "", "")
     return table
 

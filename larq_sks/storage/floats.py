@@ -12,7 +12,8 @@ FORMS = ("float32", "float16", "int8")
 
 _MAX_ERROR = {"float16": 2.0**-10, "int8": 1 / 127}
 _FEWEST_FOR_INT8 = 16
-_DTYPES = {"float32_as_float16": "float16", "float32_as_int8": "int8", "float32_scales": "float32"}
+DTYPES = {"float32_as_float16": "float16", "float32_as_int8": "int8", "float32_scales": "float32"}
+"""The dtypes of sections that are not named after theirs."""
 
 
 def split(shape: Sequence[int], form: str) -> str:
@@ -102,8 +103,8 @@ def check(
         for section, shape in plan.items():
             wanted[section] = wanted.get(section, 0) + math.prod(shape)
     for section in wanted.keys() | sections.keys():
-        found = sections.get(section, np.zeros(0, _DTYPES.get(section, section)))
-        if len(found) != wanted.get(section) or found.dtype != _DTYPES.get(section, section):
+        found = sections.get(section, np.zeros(0, DTYPES.get(section, section)))
+        if len(found) != wanted.get(section) or found.dtype != DTYPES.get(section, section):
             raise ValueError(
                 f"The section '{section}' must hold {wanted.get(section, 0)} weights of the architecture. "
                 f"Received: {len(found)} in {found.dtype}."

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import json
-import lzma
 
 import numpy as np
+
+from larq_sks.storage.compression import compress, decompress
 
 MAX_JSON = 2**22
 """The most bytes of JSON in a file."""
 
 _MAX_OPTIONS = 2**20
-# No literal contexts or alignment: the shortest for this JSON, of all coders in Python's library.
-_FILTERS = [
-    {
-        "id": lzma.FILTER_LZMA1,
-        "preset": 9 | lzma.PRESET_EXTREME,
-        "dict_size": 2**20,
-        "lc": 0,
-        "lp": 0,
-        "pb": 0,
-    }
-]
 
 
 def pack(manifest: dict) -> np.ndarray:
@@ -48,7 +38,7 @@ def pack(manifest: dict) -> np.ndarray:
         raise ValueError(
             f"The architecture must fit into {MAX_JSON} bytes of JSON. Received: {len(text)} bytes."
         )
-    return np.frombuffer(lzma.compress(text, lzma.FORMAT_RAW, filters=_FILTERS), np.uint8)
+    return np.frombuffer(compress(text), np.uint8)
 
 
 def unpack(section: np.ndarray) -> dict:
@@ -57,13 +47,10 @@ def unpack(section: np.ndarray) -> dict:
     Raises:
         ValueError: If the bytes are no such manifest.
     """
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_FILTERS)
     try:
-        text = decompressor.decompress(section.tobytes(), max_length=MAX_JSON + 1)
-    except lzma.LZMAError as error:
-        raise ValueError("The architecture cannot be decompressed.") from error
-    if not decompressor.eof or decompressor.unused_data or len(text) > MAX_JSON:
-        raise ValueError(f"The architecture must be one piece of at most {MAX_JSON} bytes of JSON.")
+        text = decompress(section.tobytes(), MAX_JSON)
+    except ValueError as error:
+        raise ValueError(f"The architecture cannot be read. {error}") from error
     manifest = json.loads(text, parse_constant=_refuse)
     return {**manifest, "model": _lengthen(manifest["model"], [0])}
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from larq_sks._files import write_atomically
 from larq_sks.selections import Permutation, Selection
-from larq_sks.storage import architecture, coding, container, kernels, manifest
+from larq_sks.storage import architecture, coding, compression, container, kernels, manifest
 from larq_sks.storage import floats as _floats
 from larq_sks.storage.container import FormatError
 from larq_sks.storage.entries import NOTHING, Entry, read_codes, read_entries
@@ -97,11 +97,12 @@ def save(
     described = architecture.describe(model, latent, custom_objects)
     _try(model, described, custom_objects)
     logits, rest = _parts(model, stored, latent)
-    sections, exact, errors = _floats.pack([weight.numpy() for weight in rest], floats)
-    sections |= {name: np.frombuffer(part, np.uint8) for name, part in parts.items() if part}
+    numbers, exact, errors = _floats.pack([weight.numpy() for weight in rest], floats)
     if latent:
         kept = [kernel.latent() for kernel in stored] + [weight.numpy() for weight in logits]
-        sections["latent"] = np.concatenate([NOTHING.astype(np.float16), *map(_to_float16, kept)])
+        numbers["latent"] = np.concatenate([NOTHING.astype(np.float16), *map(_to_float16, kept)])
+    sections = compression.fold(numbers)
+    sections |= {name: np.frombuffer(part, np.uint8) for name, part in parts.items() if part}
     content: dict[str, object] = {"model": described}
     if entries:
         content["kernels"] = [
@@ -243,6 +244,7 @@ def _load(data: bytes, custom_objects: Mapping[str, object] | None) -> tf.keras.
     _, sections = container.unpack(data)
     if any(section.ndim != 1 for section in sections.values()):
         raise ValueError("Sections have one axis.")
+    sections = compression.unfold(sections, {**_floats.DTYPES, "latent": "float16"})
     content = manifest.unpack(sections.pop("architecture"))
     entries = read_entries(content, sections)
     latent, form = content.get("latent", False), content.get("floats", "float32")

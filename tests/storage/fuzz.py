@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import lzma
 import os
 import resource
 import signal
@@ -26,7 +25,7 @@ import tensorflow as tf
 
 import larq_sks as sks
 from larq_sks import storage
-from larq_sks.storage import container, manifest
+from larq_sks.storage import compression, container, floats, manifest
 
 SECONDS = 60
 """How long a file may take."""
@@ -131,18 +130,18 @@ def change_content(random: np.random.Generator, files: list[bytes]) -> bytes:
     _, sections = container.unpack(files[random.integers(len(files))])
     _, others = container.unpack(files[random.integers(len(files))])
     if random.random() < 0.8:
-        text = lzma.decompress(
-            sections["architecture"].tobytes(), lzma.FORMAT_RAW, filters=manifest._FILTERS
-        )
+        text = compression.decompress(sections["architecture"].tobytes(), manifest.MAX_JSON)
         content = json.loads(text)
         for _ in range(random.geometric(0.6)):
             _change_json(random, content)
         text = json.dumps(content).encode()
         if random.random() < 0.1:
             text = change_bytes(random, [text])
-        packed = lzma.compress(text, lzma.FORMAT_RAW, filters=manifest._FILTERS)
+        packed = compression.compress(text)
         sections["architecture"] = np.frombuffer(packed, np.uint8)
     if random.random() < 0.25:
+        if random.random() < 0.5:
+            sections = compression.unfold(sections, {**floats.DTYPES, "latent": "float16"})
         _change_section(random, sections, others)
     return container.pack(sections)
 

@@ -1,12 +1,11 @@
 import json
-import lzma
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from larq_sks.storage import manifest
+from larq_sks.storage import compression, manifest
 
 names = st.sampled_from(["Conv2D", "Add", "Dense"])
 values = st.recursive(
@@ -46,7 +45,7 @@ functional = st.fixed_dictionaries(
 
 def compressed(content):
     text = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return np.frombuffer(lzma.compress(text, lzma.FORMAT_RAW, filters=manifest._FILTERS), np.uint8)
+    return np.frombuffer(compression.compress(text), np.uint8)
 
 
 @given(functional)
