@@ -1,15 +1,14 @@
-"""The demo: one small network on real images, with 1 bit a weight and with 0.56."""
+"""The demo: one small network on real images, with 1 bit a weight and with 0.56, then made small."""
 
 from __future__ import annotations
 
 import json
-import math
+import lzma
 import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
@@ -22,7 +21,8 @@ from larq_sks_zoo.resnet import ResNet8
 NUM_CODEWORDS = 32
 BATCH_SIZE = 128
 
-_console = Console()
+# Without markup, which would take the name of an extra in brackets for a style.
+_console = Console(markup=False)
 
 
 @dataclass
@@ -43,6 +43,20 @@ class Result:
     """Mean time of a training step, without the first epoch, which compiles."""
 
 
+@dataclass
+class Form:
+    """The learned network in one kind of file."""
+
+    file: str
+    holds: str
+    size: int
+    """In bytes."""
+    xz_size: int
+    """After compression by xz at its strongest."""
+    accuracy: float
+    """That of the network read back from the file."""
+
+
 class _StepTime(tf.keras.callbacks.Callback):
     """Measures the mean time of a step in all epochs but the first."""
 
@@ -56,7 +70,7 @@ class _StepTime(tf.keras.callbacks.Callback):
 
 
 def run(output: Path, epochs: int = 10, steps: int = 55, seed: int = 0) -> list[Result]:
-    """Trains three networks alike but for their kernels, prints a table and writes the results.
+    """Trains three networks alike but for their kernels, exports one, prints tables and writes results.
 
     Example:
         ```python
@@ -64,14 +78,14 @@ def run(output: Path, epochs: int = 10, steps: int = 55, seed: int = 0) -> list[
         ```
 
     Arguments:
-        output: Folder for `results.json`, the learned network `learned.keras`, its log `learned.csv`
-            and, with matplotlib, the picture `codewords.png`. Made if it does not exist.
+        output: Folder for `results.json`, the learned network in several forms (`learned.*`), its log
+            `learned.csv` and, with matplotlib, the picture `codewords.png`. Made if it does not exist.
         epochs: Epochs of each run, 3 or more.
         steps: Batches of 128 images in an epoch, 1 or more.
         seed: Decides initial weights, batches and selections.
 
     Returns:
-        The results in the order of the table.
+        The results of training in the order of the table.
 
     Raises:
         ValueError: If `epochs` is below 3, which leaves no part of the run for learning.
@@ -101,11 +115,14 @@ def run(output: Path, epochs: int = 10, steps: int = 55, seed: int = 0) -> list[
         _set_seeds(seed)
         model = ResNet8(**options)
         accuracy, seconds = _train(model, train, test, epochs, steps, seed, callbacks)
-        results.append(Result(name, *_sizes(model, options["num_codewords"]), accuracy, seconds))
+        results.append(Result(name, *_sizes(model), accuracy, seconds))
 
-    model.save(output / "learned.keras")
-    (output / "results.json").write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
+    _console.rule("the learned network, for a device")
+    forms = _export(model, test, output)
+    written = {"runs": list(map(asdict, results)), "files": list(map(asdict, forms))}
+    (output / "results.json").write_text(json.dumps(written, indent=2) + "\n")
     _print_table(results, len(test[0]))
+    _print_forms(forms)
     _draw(sks.codewords(model), output / "codewords.png")
     _console.print(f"Results, the learned network and its log are in {output}/.")
     return results
@@ -118,18 +135,13 @@ def _set_seeds(seed: int) -> None:
     tf.random.set_seed(seed)
 
 
-def _sizes(model, num_codewords: int | None) -> tuple[float, float, float]:
+def _sizes(model) -> tuple[float, float, float]:
     """Returns bits a binary weight, KiB of binary kernels with codebooks, and KiB of the model."""
-    kernels = [layer.kernel for layer in model.layers if isinstance(layer, lq.layers.QuantConv2D)]
-    weights = sum(kernel.shape.num_elements() for kernel in kernels)
-    bits, codebooks = 1.0, 0
-    if num_codewords is not None:
-        bits, codebooks = math.log2(num_codewords) / 9, 9 * num_codewords * len(kernels)
-    # Everything but the binary layers, which have no bias here.
-    layers = [layer for layer in model.layers if not isinstance(layer, lq.layers.QuantConv2D)]
-    floats = sum(layer.count_params() for layer in layers)
-    binary = weights * bits + codebooks
-    return bits, binary / 8 / 1024, (binary + 32 * floats) / 8 / 1024
+    figures = sks.models.summary(model, print_fn=lambda line: None)
+    # At one bit each there are as many bits as weights.
+    bits = figures.cost.bits / figures.at_one_bit.bits
+    binary = figures.cost.bits + figures.cost.codebook_bits
+    return bits, binary / 8 / 1024, figures.bits / 8 / 1024
 
 
 def _train(model, train, test, epochs, steps, seed, callbacks) -> tuple[float, float]:
@@ -145,6 +157,52 @@ def _train(model, train, test, epochs, steps, seed, callbacks) -> tuple[float, f
     model.fit(batches, steps_per_epoch=steps, epochs=epochs, callbacks=[timer, *callbacks])
     _, accuracy = model.evaluate(preprocess_input(test[0]), test[1], verbose=0)
     return accuracy, timer.seconds
+
+
+def _export(model, test, output: Path) -> list[Form]:
+    """Writes the network in every form and reads each back, which must compute the same."""
+    images, labels = preprocess_input(test[0]).numpy(), test[1]
+    expected = model.predict(images, verbose=0)
+    # A copy that was never compiled, so that the files hold no optimizer.
+    learned = tf.keras.models.clone_model(model)
+    learned.set_weights(model.get_weights())
+    forms = []
+
+    def add(path: Path, holds: str, scores: np.ndarray, exact: bool = True):
+        if exact and not np.array_equal(scores, expected):
+            raise RuntimeError(f"The network read back from {path} computes something else.")
+        data = path.read_bytes()
+        packed = lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
+        accuracy = float(np.mean(scores.argmax(axis=-1) == labels))
+        forms.append(Form(path.name, holds, len(data), len(packed), accuracy))
+
+    for name, network, holds in [
+        ("learned.h5", learned, "all that training needs"),
+        ("learned.keras", learned, "all that training needs"),
+        ("learned_larq.h5", sks.to_larq(learned), "plain Larq: binary weights as floats"),
+    ]:
+        network.save(output / name)
+        again = tf.keras.models.load_model(output / name, compile=False)
+        add(output / name, holds, again.predict(images, verbose=0))
+
+    try:
+        from larq_compute_engine.tflite.python.interpreter import Interpreter
+    except ImportError:
+        _console.print(
+            "No .tflite: Larq Compute Engine is missing. Install it with larq-sks[lce], which exists for "
+            "Python 3.10 and 3.11."
+        )
+    else:
+        path = output / "learned.tflite"
+        sks.to_tflite(learned, path, images=images[:10])
+        # It adds up floats in another order, so that the last bits differ.
+        scores = Interpreter(path.read_bytes()).predict(images)
+        add(path, "1 bit a binary weight, for a device", scores, exact=False)
+
+    path = output / "learned.sks"
+    sks.save(learned, path)
+    add(path, "codewords by number", sks.load(path).predict(images, verbose=0))
+    return forms
 
 
 def _print_table(results: list[Result], tested: int) -> None:
@@ -166,6 +224,25 @@ def _print_table(results: list[Result], tested: int) -> None:
     _console.print(
         f"One run each, on a small sample: the accuracies are uncertain by ±{error:.1f} points from the "
         "number of test images alone."
+    )
+
+
+def _print_forms(forms: list[Form]) -> None:
+    table = Table(title="The learned network as a file")
+    for column in ("file", "holds", "size", "after xz", "accuracy"):
+        table.add_column(column, justify="left" if column in ("file", "holds") else "right")
+    for form in forms:
+        table.add_row(
+            form.file,
+            form.holds,
+            f"{form.size / 1024:.1f} KiB",
+            f"{form.xz_size / 1024:.1f} KiB",
+            f"{form.accuracy:.1%}",
+        )
+    _console.print(table)
+    _console.print(
+        "Read back from its file, each computes the same as the trained network, to the last bit; a "
+        ".tflite up to rounding."
     )
 
 

@@ -1,0 +1,232 @@
+"""The commands of `larq-sks`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from larq_sks_cli.console import Group, check_target, kib, print_json, working
+
+# TensorFlow takes seconds to import: each command does so itself, and `--help` never does.
+
+_PATH = click.Path(path_type=Path)
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_force = click.option("--force", is_flag=True, help="Replace files that exist.")
+
+
+def _read(path: Path):
+    with working(f"Reading {path}"):
+        from larq_sks_cli.files import read_model
+
+        return read_model(path)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="larq-sks")
+def main() -> None:
+    """Sub-bit binary networks for Larq.
+
+    A FILE is a model as .sks, .keras or .h5, or a SavedModel folder.
+    """
+
+
+@main.command()
+@click.argument("source", metavar="FILE", type=_PATH)
+@click.argument("target", metavar="OUT", type=_PATH)
+@click.option(
+    "--num-codewords",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Codewords of each kernel; 512 or more: the whole codebook of 3×3 kernels.",
+)
+@click.option(
+    "--selection",
+    type=click.Choice(["permutation", "fixed"]),
+    default="permutation",
+    show_default=True,
+    help="Whether fine-tuning may learn other codewords or leaves them fixed.",
+)
+@click.option(
+    "--start",
+    type=click.Choice(["coverage", "frequent", "none"]),
+    default="coverage",
+    show_default=True,
+    help="How to choose the codewords from the trained kernel; none: the selection's own start.",
+)
+@click.option(
+    "--layer",
+    "layers",
+    metavar="NAME",
+    multiple=True,
+    help="Only this layer; may be given several times. Otherwise all 3×3 binary kernels.",
+)
+@click.option(
+    "--latent",
+    is_flag=True,
+    help="Keep latent weights in a .sks file, for fine-tuning. The other kinds always do.",
+)
+@_force
+@_json
+def sparsify(
+    source, target, num_codewords, selection, start, layers, latent, force, as_json
+) -> None:
+    """Gives the binary kernels of FILE few codewords and writes the network to OUT.
+
+    OUT is a .sks, .keras or .h5 file. Prints what was done to each kernel, or why it was left alone.
+    """
+    check_target(target, (".sks", ".keras", ".h5"), force, "OUT")
+    model = _read(source)
+    with working("Choosing codewords"):
+        from larq_sks import convert
+
+        model = convert.sparsify(
+            model,
+            num_codewords,
+            selection,
+            None if start == "none" else start,
+            list(layers) or None,
+        )
+    with working(f"Writing {target}"):
+        from larq_sks_cli.files import write_model
+
+        write_model(model, target, latent)
+    report = model.sparsify_report
+    if as_json:
+        print_json({"path": target, "size": target.stat().st_size, **asdict(report)})
+    else:
+        click.echo(f"{report}\n{target}: {kib(target)}")
+
+
+@main.command()
+@click.argument("source", metavar="FILE", type=_PATH)
+@click.option("--tflite", type=_PATH, help="For Larq Compute Engine: a .tflite file.")
+@click.option("--larq", type=_PATH, help="For machines with Larq only: a .keras or .h5 file.")
+@click.option("--sks", type=_PATH, help="The smallest: a .sks file, without latent weights.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="With --tflite: refuse a network with layers that stay float there.",
+)
+@click.option(
+    "--floats",
+    type=click.Choice(["float32", "float16", "int8"]),
+    help="With --sks: how to store the weights that are not binary.  [default: float32, as they are]",
+)
+@_force
+@_json
+def export(source, tflite, larq, sks, strict, floats, force, as_json) -> None:
+    """Writes FILE in the forms that are asked for, one or several."""
+    if not (tflite or larq or sks):
+        raise click.UsageError("Give one or more of --tflite, --larq and --sks.")
+    if strict and not tflite:
+        raise click.UsageError("--strict is for --tflite.")
+    if floats and not sks:
+        raise click.UsageError("--floats is for --sks.")
+    for option, path, endings in [
+        ("--tflite", tflite, (".tflite",)),
+        ("--larq", larq, (".keras", ".h5")),
+        ("--sks", sks, (".sks",)),
+    ]:
+        if path:
+            check_target(path, endings, force, option)
+    model = _read(source)
+    from larq_sks import convert, storage
+    from larq_sks_cli.files import write_model
+
+    figures: dict[str, dict] = {}
+    texts = []
+    if tflite:
+        with working(f"Writing {tflite}"):
+            on_device = convert.to_tflite(model, tflite, strict=strict)
+        figures["tflite"] = {"path": tflite, "size": tflite.stat().st_size, **asdict(on_device)}
+        texts.append(f"{tflite}: {kib(tflite)}\n{on_device}")
+    if larq:
+        with working(f"Writing {larq}"):
+            write_model(convert.to_larq(model), larq)
+        figures["larq"] = {"path": larq, "size": larq.stat().st_size}
+        texts.append(f"{larq}: {kib(larq)}")
+    if sks:
+        with working(f"Writing {sks}"):
+            saved = storage.save(model, sks, floats=floats or "float32")
+        figures["sks"] = asdict(saved)
+        texts.append(str(saved))
+    if as_json:
+        print_json(figures)
+    else:
+        click.echo("\n\n".join(texts))
+
+
+@main.command()
+@click.argument("source", metavar="FILE", type=_PATH)
+@_json
+def summary(source, as_json) -> None:
+    """Prints what each layer of FILE costs: codewords, bits, sizes, operations."""
+    model = _read(source)
+    from larq_sks import models
+
+    if as_json:
+        print_json(models.summary(model, print_fn=lambda line: None).as_dict())
+    else:
+        models.summary(model)
+
+
+@main.command()
+@click.argument("source", metavar="FILE", type=_PATH)
+@click.option("--data", type=_PATH, required=True, help="Folder of TensorFlow Datasets.")
+@click.option("--dataset", default="cifar10", show_default=True, help="Name of the data set there.")
+@click.option("--split", default="test", show_default=True, help="Its part.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many images, the first.")
+@_json
+def evaluate(source, data, dataset, split, batch_size, limit, as_json) -> None:
+    """Measures the accuracy of FILE, here also a .tflite, on images with classes.
+
+    The images are scaled as the networks of larq_sks_zoo take them (`preprocess_input`). Nothing is
+    downloaded.
+    """
+    with working(f"Reading {source}"):
+        from larq_sks_cli import evaluation
+
+        network = evaluation.read_network(source)
+        images = evaluation.read_images(dataset, data, split, limit)
+        evaluation.check_fit(network, images)
+    with working("Classifying", images.number) as advance:
+        correct = evaluation.count_correct(network, images, batch_size, advance)
+    accuracy = correct / images.number
+    figures = {"images": images.number, "correct": correct, "accuracy": accuracy}
+    if as_json:
+        print_json({"path": source, "dataset": dataset, "split": split, **figures})
+    else:
+        click.echo(
+            f"{accuracy:.2%} of {images.number:,} images ({dataset}, {split}): {correct:,} correct."
+        )
+
+
+@main.command()
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="larq-sks-demo",
+    show_default=True,
+    help="Folder for the results.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=3),
+    help="Length of each of the three training runs (10 if not given); an epoch is 55 batches of 128 "
+    "images.",
+)
+@click.option("--quick", is_flag=True, help="3 short epochs, to see that everything works.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed."
+)
+def demo(output: Path, epochs: int | None, quick: bool, seed: int) -> None:
+    """Trains a small binary network on real images at 1 bit and at 0.56, and exports it."""
+    if quick and epochs:
+        raise click.UsageError("--quick has its own --epochs: give one of the two.")
+    from larq_sks_zoo.demo import run
+
+    run(output, epochs=3 if quick else epochs or 10, steps=5 if quick else 55, seed=seed)

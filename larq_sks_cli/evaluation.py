@@ -1,0 +1,148 @@
+"""How many images of a data set a network classifies correctly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+import larq_sks_zoo as zoo
+from larq_sks_cli.files import check_exists, read_model
+
+
+class Network(NamedTuple):
+    """A network from a file, ready to run."""
+
+    predict: Callable[[np.ndarray], np.ndarray]
+    """From preprocessed images to scores."""
+    inputs: list[tuple]
+    """Shapes of the inputs without the batch."""
+    outputs: list[tuple]
+    """Shapes of the outputs without the batch."""
+
+
+class Images(NamedTuple):
+    """Images with their classes from TensorFlow Datasets."""
+
+    examples: tf.data.Dataset
+    number: int
+    shape: tuple[int, ...]
+    """Height, width and channels."""
+    classes: int
+
+
+def read_network(path: Path) -> Network:
+    """Reads a network from a Keras model of any kind or from a .tflite file.
+
+    Raises:
+        ValueError: If the file cannot be read.
+        ImportError: If a .tflite file needs Larq Compute Engine and it is not installed.
+    """
+    if path.suffix == ".tflite":
+        return _read_tflite(path)
+    model = read_model(path)
+    shapes = [
+        [tuple(tensor.shape[1:]) for tensor in tensors or ()]
+        for tensors in (model.inputs, model.outputs)
+    ]
+    return Network(model.predict_on_batch, *shapes)
+
+
+def _read_tflite(path: Path) -> Network:
+    check_exists(path)
+    try:
+        from larq_compute_engine.tflite.python.interpreter import Interpreter
+    except ImportError as error:
+        raise ImportError(
+            "Larq Compute Engine is needed to run a .tflite file. Install it with larq-sks[lce], which "
+            "exists for Python 3.10 and 3.11."
+        ) from error
+    data = path.read_bytes()
+    # Looked at here, because the interpreter trusts a file blindly.
+    if data[4:8] != b"TFL3":
+        raise ValueError(f"'{path}' is no .tflite file.")
+    interpreter = Interpreter(data)
+    types = {np.dtype(each) for each in (*interpreter.input_types, *interpreter.output_types)}
+    if types != {np.dtype(np.float32)}:
+        raise ValueError(f"'{path}' takes or gives other numbers than float32.")
+    shapes = [
+        [tuple(shape[1:]) for shape in shapes]
+        for shapes in (interpreter.input_shapes, interpreter.output_shapes)
+    ]
+    return Network(interpreter.predict, *shapes)
+
+
+def read_images(name: str, folder: Path, split: str, limit: int | None) -> Images:
+    """Opens a data set that lies in a folder of TensorFlow Datasets, without a download.
+
+    Arguments:
+        name: Its name there, such as "cifar10".
+        folder: The folder that holds the data sets.
+        split: Which part, such as "test".
+        limit: Take only so many images, the first; `None` for all.
+
+    Raises:
+        ValueError: If the data set is not there or is not of images of one size with a class each.
+    """
+    import tensorflow_datasets as tfds
+
+    missing = ValueError(
+        f"There is no data set '{name}' in '{folder}'. Get it with: python -c \"import "
+        f"tensorflow_datasets as tfds; tfds.load('{name}', data_dir='{folder}')\""
+    )
+    if not (folder / name.partition(":")[0]).is_dir():
+        raise missing
+    try:
+        examples, info = tfds.load(
+            name,
+            split=split,
+            data_dir=folder,
+            download=False,
+            as_supervised=True,
+            with_info=True,
+            read_config=tfds.ReadConfig(try_autocache=False),
+        )
+    except AssertionError as error:  # another version of it, or half of it
+        raise missing from error
+    image, label = examples.element_spec
+    classes = getattr(info.features[info.supervised_keys[1]], "num_classes", None)
+    if classes is None or image.shape.rank != 3 or not image.shape.is_fully_defined():
+        raise ValueError(
+            f"The data set must hold images of one size with a class each. Received: {name}, with "
+            f"{tuple(image.shape)} and {tuple(label.shape)}."
+        )
+    if limit is not None:
+        examples = examples.take(limit)
+    return Images(examples, len(examples), tuple(image.shape), classes)
+
+
+def check_fit(network: Network, images: Images) -> None:
+    """Raises a ValueError if the network does not take the images or gives no score for each class."""
+    fits = len(network.inputs) == len(network.outputs) == 1
+    for ours, theirs in zip(network.inputs, [images.shape], strict=False):
+        fits = fits and tf.TensorShape(ours).is_compatible_with(theirs)
+    if not fits or network.outputs[0] != (images.classes,):
+        raise ValueError(
+            f"The network must take images of {images.shape} and give {images.classes} scores, as the "
+            f"data set has it. Received: a network with inputs {_listed(network.inputs)} and outputs "
+            f"{_listed(network.outputs)}."
+        )
+
+
+def count_correct(
+    network: Network, images: Images, batch_size: int, advance: Callable[[int], None]
+) -> int:
+    """Counts the images whose class has the highest score; calls `advance` with each batch's size."""
+    correct = 0
+    for pixels, labels in images.examples.batch(batch_size).as_numpy_iterator():
+        scores = network.predict(zoo.preprocess_input(pixels).numpy())
+        correct += int(np.sum(scores.argmax(axis=-1) == labels))
+        advance(len(labels))
+    return correct
+
+
+def _listed(shapes: list[tuple]) -> str:
+    return ", ".join(str(shape) for shape in shapes) or "unknown"
