@@ -3,20 +3,30 @@
 import importlib
 from importlib.metadata import version
 
-from larq_sks import callbacks, codebook, layers, models, quantizers, selections
+from larq_sks import callbacks, codebook, convert, layers, models, quantizers, selections, storage
+from larq_sks.convert import sparsify, to_larq, to_tflite
 from larq_sks.models import codewords
+from larq_sks.storage import FormatError, load, save
 
 __version__ = version("larq-sks")
 
 __all__ = [
+    "FormatError",
     "callbacks",
     "codebook",
     "codewords",
+    "convert",
     "layers",
+    "load",
     "models",
     "plot",
     "quantizers",
+    "save",
     "selections",
+    "sparsify",
+    "storage",
+    "to_larq",
+    "to_tflite",
 ]
 
 

@@ -2,5 +2,14 @@
 
 from larq_sks.convert.plain import to_larq
 from larq_sks.convert.sparsify import KernelReport, SparsifyReport, sparsify
+from larq_sks.convert.tflite import TFLiteLayer, TFLiteReport, to_tflite
 
-__all__ = ["KernelReport", "SparsifyReport", "sparsify", "to_larq"]
+__all__ = [
+    "KernelReport",
+    "SparsifyReport",
+    "TFLiteLayer",
+    "TFLiteReport",
+    "sparsify",
+    "to_larq",
+    "to_tflite",
+]

@@ -205,7 +205,7 @@ def decode(kernel: Kernel, codes: Codes) -> None:
     _check(kernel, codes)
     size = math.prod(codes.block_shape)
     rows = np.float32(LATENT) * codebook.to_signs(codes.codewords, size).T
-    blocks = tf.constant(np.take(rows, codes.indices.reshape(-1), axis=1))
+    blocks = tf.gather(rows, codes.indices.reshape(-1), axis=1)
     _assign(kernel, codebook.from_blocks(blocks, codes.shape, codes.block_shape))
     if isinstance(kernel.quantizer, SparseKernelSign) and kernel.quantizer.uses_selection:
         kernel.quantizer.selection._indices.assign(codes.codewords)

@@ -1,0 +1,533 @@
+"""Files for Larq Compute Engine, and the proof that their binary convolutions are binary."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from larq_sks import _calls
+from larq_sks._files import write_atomically
+from larq_sks.convert.clone import QUANTIZERS, check_model, clone, remake
+from larq_sks.convert.plain import to_larq
+
+_BINARY = "LceBconv2d"
+_NOISE_IMAGES = 4
+_MAX_ERROR = 0.1
+"""The largest `relative_error` on given images. Rounding alone stays far below it in trained networks."""
+
+
+@dataclass(frozen=True)
+class TFLiteLayer:
+    """What one layer with a kernel became in the file."""
+
+    name: str
+    """Name of the layer, numbered (`name#2`) where layers of nested models share one."""
+    kind: str
+    """Name of its class."""
+    became: str
+    """`"LceBconv2d"` for a binary convolution, else `"float"`: its kernel takes 32 bits a weight."""
+    reason: str
+    """Why it is float, or how it differs from the layer; empty if there is nothing to say."""
+    quantised: bool
+    """Whether it has a quantizer, or gets binary inputs. `strict=True` lets no such layer be float."""
+
+
+@dataclass(frozen=True)
+class TFLiteReport:
+    """What `to_tflite` wrote and how well it agrees with the model; `str()` of it is a table."""
+
+    size: int
+    """Size of the file."""
+    ops: dict[str, int]
+    """How many operators of each name the file holds, the most frequent first."""
+    layers: list[TFLiteLayer]
+    """The layers with kernels, in the order of the model."""
+    images: int
+    """Number of images that file and model were compared on."""
+    noise: bool
+    """Whether they were noise, because none were given."""
+    largest_difference: float
+    """Largest absolute difference of an output."""
+    largest_output: float
+    """Largest absolute output of the model."""
+    relative_error: float
+    """Root of the mean squared difference over root of the mean squared output."""
+    same_images: float
+    """Share of the images, 0 to 1, in which no output differs by more than a ten-thousandth of the largest
+    output. In the others rounding gave a value near 0 the other sign before a binary convolution."""
+    equal_argmax: float
+    """Share of the images, 0 to 1, in which the same output is largest."""
+
+    def __str__(self) -> str:
+        rows = [("layer", "class", "became", "")]
+        rows += [(layer.name, layer.kind, layer.became, layer.reason) for layer in self.layers]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        what = "images of noise" if self.noise else "images"
+        return "\n".join(
+            [
+                *lines,
+                f"{self.size} bytes. Operators: "
+                + ", ".join(f"{count} {name}" for name, count in self.ops.items())
+                + ".",
+                f"On {self.images} {what} outputs differ by at most {self.largest_difference:.2g} "
+                f"(largest output {self.largest_output:.3g}, relative error {self.relative_error:.2g}); "
+                f"{self.same_images:.1%} of the images differ by rounding alone, and {self.equal_argmax:.1%} "
+                "have the same largest output.",
+            ]
+        )
+
+    def as_dict(self) -> dict:
+        """Returns all of it as JSON has it."""
+        return asdict(self)
+
+
+def to_tflite(
+    model: tf.keras.Model,
+    path: str | os.PathLike,
+    images=None,
+    strict: bool = False,
+) -> TFLiteReport:
+    """Writes a network for Larq Compute Engine (LCE), and checks that it is binary and gives the same.
+
+    The file takes one image at a time and holds one bit for each weight of a binary convolution. Each
+    `QuantConv2D` with binary inputs must have become the operator `LceBconv2d`: its kernel is looked up
+    among those in the file. Other layers stay float. Then LCE's interpreter runs the file.
+
+    Layers keep their order. One thing is computed in another way: LCE gets zero padding wrong where the
+    image is smaller than the kernel, so such a layer pads with ones and subtracts what that adds. The
+    report says so.
+
+    Example:
+        ```python
+        report = sks.to_tflite(model, "net.tflite", images=zoo.preprocess_input(test_images[:100]))
+        print(report)
+        ```
+
+    Arguments:
+        model: A functional or sequential float32 model with one input of known size and one output. It
+            is left alone.
+        path: The file to write, in a folder that exists. Nothing is written if a check fails.
+        images: What to compare file and model on, as the model takes it. `None`: a few images of noise,
+            on which disagreement is reported but no error.
+        strict: Whether a quantised layer that stays float is an error, too.
+
+    Returns:
+        What each layer became, the operators, the file's size, and how well it agrees with the model.
+
+    Raises:
+        ImportError: If LCE is not installed.
+        ValueError: If LCE cannot convert or run the model; if a layer with binary inputs is not binary
+            in the file, with the layer's name and the reason; if the outputs for `images` disagree
+            by more than rounding explains; if an argument is wrong.
+        OSError: If the file cannot be written.
+    """
+    lce = _import_lce()
+    path = Path(path)
+    check_model(model)
+    _check_form(model)
+    if not path.parent.is_dir():
+        raise ValueError(f"`path` must be in a folder that exists. Received: path={str(path)!r}.")
+    inputs = _inputs(model, images)
+
+    plain = to_larq(model)
+    uses = _uses(plain)
+    small = {use.layer for use in uses if use.small_image and use.is_stock}
+    data = _convert(lce, _for_lce(plain, small))
+    file = _read(data)
+    judged = [_judge(use, file) for use in uses]
+    refused = [
+        layer
+        for layer, broken in judged
+        if broken or (strict and layer.quantised and layer.became != _BINARY)
+    ]
+    if refused:
+        raise ValueError(
+            "Each `QuantConv2D` with binary inputs must become a binary convolution that LCE can run"
+            f"{', and with strict=True each quantised layer' if strict else ''}. Received:\n"
+            + "\n".join(f"- '{layer.name}' ({layer.kind}): {layer.reason}." for layer in refused)
+            + "\nNothing was written."
+        )
+
+    report = TFLiteReport(
+        size=len(data),
+        ops=dict(file.ops.most_common()),
+        layers=[layer for layer, _ in judged],
+        images=len(inputs),
+        noise=images is None,
+        **_compare(lce, data, plain, inputs),
+    )
+    if images is not None and not report.relative_error <= _MAX_ERROR:
+        raise ValueError(
+            f"The file must give what the model gives, up to a relative error of {_MAX_ERROR}. "
+            f"Received: a relative error of {report.relative_error:.2g} on {len(inputs)} images, where "
+            f"outputs differ by up to {report.largest_difference:.2g}. Nothing was written. In an "
+            "untrained network, whose batch norm leaves many values at exactly 0, rounding alone can do "
+            "that, since it decides their signs; to write the file nevertheless, leave out `images`."
+        )
+    write_atomically(path, data)
+    return report
+
+
+def _import_lce():
+    try:
+        import larq_compute_engine
+    except ImportError as error:
+        raise ImportError(
+            "`to_tflite` needs Larq Compute Engine. Install it with `pip install larq-sks[lce]`, on Python "
+            f"3.10 or 3.11; it has no release for Python 3.12. Received: {error}"
+        ) from error
+    return larq_compute_engine
+
+
+def _check_form(model: tf.keras.Model) -> None:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            "`model` must have one input and one output. "
+            f"Received: {len(model.inputs)} inputs and {len(model.outputs)} outputs."
+        )
+    # The batch size is of no interest: a `Sequential` may have learned one from data.
+    if None in model.inputs[0].shape[1:]:
+        raise ValueError(
+            "`model` must take images of known size. Received: an input of shape "
+            f"{tuple(model.inputs[0].shape)}. Build the network with a `tf.keras.Input` of such a shape "
+            "and set its weights."
+        )
+    others = {
+        dtype
+        for dtype in (
+            model.inputs[0].dtype.name,
+            *(layer.compute_dtype for layer in model._flatten_layers()),
+        )
+        if dtype != "float32"
+    }
+    if others:
+        raise ValueError(
+            f"`model` must compute in float32. Received: {', '.join(sorted(others))}. Build the network "
+            "with the policy 'float32' and set its weights."
+        )
+
+
+def _inputs(model: tf.keras.Model, images) -> np.ndarray:
+    shape = tuple(model.inputs[0].shape)[1:]
+    if images is None:
+        rng = np.random.default_rng(0)
+        return rng.standard_normal((_NOISE_IMAGES, *shape), np.float32)
+    inputs = np.asarray(images, np.float32)
+    if inputs.shape[1:] != shape or not len(inputs):
+        raise ValueError(
+            f"`images` must be one or more images of shape {shape}. "
+            f"Received: an array of shape {inputs.shape}."
+        )
+    return inputs
+
+
+class _Use(NamedTuple):
+    """What is known of a layer before the conversion."""
+
+    name: str
+    layer: tf.keras.layers.Layer
+    input_bits: int | None
+    """Precision of its inputs, `None` for floats."""
+    small_image: bool
+    """Whether it is one of those whose zero padding LCE gets wrong."""
+
+    @property
+    def is_stock(self) -> bool:
+        return type(self.layer) is lq.layers.QuantConv2D
+
+    @property
+    def other_inputs(self) -> bool:
+        """Whether it quantises its inputs to something else than signs."""
+        own = getattr(self.layer, "input_quantizer", None)
+        return own is not None and not _takes_signs(self.layer)
+
+    @property
+    def quantised(self) -> bool:
+        names = ("input_quantizer", *QUANTIZERS.values())
+        return self.input_bits is not None or any(
+            getattr(self.layer, name, None) is not None for name in names
+        )
+
+
+def _uses(model: tf.keras.Model) -> list[_Use]:
+    calls = _calls.recorded(model)
+    uses = []
+    names: Counter[str] = Counter()
+    for layer in model._flatten_layers():
+        if not any(isinstance(getattr(layer, weight, None), tf.Variable) for weight in QUANTIZERS):
+            continue
+        names[layer.name] += 1
+        name = layer.name + (f"#{names[layer.name]}" if names[layer.name] > 1 else "")
+        bits = _calls.input_bits(layer, "kernel", calls.get(id(layer)))
+        if _takes_signs(layer):
+            bits = 1
+        uses.append(_Use(name, layer, bits, bits == 1 and _is_small(layer, calls)))
+    return uses
+
+
+def _takes_signs(layer: tf.keras.layers.Layer) -> bool:
+    """Tells whether a convolution's own quantizer makes its inputs -1 and +1, whatever they were."""
+    if not isinstance(layer, lq.layers.QuantConv2D) or layer.input_quantizer is None:
+        return False
+    channels = layer.kernel.shape[2] * layer.groups
+    shape = (1, channels, 4, 4) if layer.data_format == "channels_first" else (1, 4, 4, channels)
+    probe = np.random.default_rng(0).standard_normal(shape, np.float32)
+    probe.flat[:2] = 0.0, -0.0
+    return bool(np.all(np.abs(layer.input_quantizer(tf.constant(probe))) == 1))
+
+
+def _is_small(layer, calls) -> bool:
+    """Tells whether LCE gets a layer's zero padding wrong.
+
+    Its kernels assume that no filter sticks out of the image on two opposite sides
+    (core/bconv2d/zero_padding_correction.h; seen in LCE 0.16, not in its slow reference kernel).
+    """
+    if not isinstance(layer, tf.keras.layers.Conv2D) or _pad_values(layer) != 0:
+        return False
+    if (layer.padding, layer.data_format) != ("same", "channels_last"):
+        return False
+    reach = [
+        (size - 1) * rate + 1
+        for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)
+    ]
+    shapes = [call.inputs[0][1:3] for call in calls.get(id(layer), []) if call.inputs[0]]
+    return any(size < wide for shape in shapes for size, wide in zip(shape, reach, strict=True))
+
+
+def _pad_values(layer: tf.keras.layers.Conv2D) -> float:
+    return getattr(layer, "pad_values", 0.0)  # Keras' own layers pad with 0
+
+
+class PaddedWithOnes(lq.layers.QuantConv2D):
+    """A zero-padded convolution, computed as one padded with ones minus a constant.
+
+    The constant is what the ones add: they stand at the same places for every image. (Keras makes a name
+    scope of the class's name, which therefore may not begin with an underscore.)
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{**kwargs, "pad_values": 1.0, "activation": None})
+        self.last = tf.keras.activations.get(kwargs["activation"])
+
+    def call(self, inputs):
+        outputs = super().call(inputs)
+        border = tf.zeros((1, *inputs.shape[1:]))
+        border = tf.pad(border, self._get_padding_same(inputs), constant_values=1.0)
+        ones = tf.nn.conv2d(border, self.kernel, self.strides, "VALID", "NHWC", self.dilation_rate)
+        # Flat, because LCE takes an addition of this shape for one of a bias of each channel.
+        flat = tf.reshape(outputs, (-1, np.prod(ones.shape))) - tf.reshape(ones, (-1,))
+        return self.last(tf.reshape(flat, (-1, *ones.shape[1:])))
+
+
+def _for_lce(model: tf.keras.Model, small: Collection[tf.keras.layers.Layer]) -> tf.keras.Model:
+    """Copies a plain model, with quantised kernels as constants, which LCE recognises at any size."""
+
+    def replace(layer):
+        quantizers = [
+            name for name in QUANTIZERS.values() if getattr(layer, name, None) is not None
+        ]
+        if not quantizers and layer not in small:
+            return None
+        cls = PaddedWithOnes if layer in small else None
+        return remake(layer, dict.fromkeys(quantizers), cls)
+
+    copy, copies = clone(model, replace)
+    for layer, new in copies.items():
+        for weight, name in QUANTIZERS.items():
+            quantizer = getattr(layer, name, None)
+            if quantizer is not None:
+                getattr(new, weight).assign(_quantised(layer, weight))
+    return copy
+
+
+def _quantised(layer: tf.keras.layers.Layer, weight: str) -> tf.Tensor:
+    with lq.context.quantized_scope(True):
+        return tf.convert_to_tensor(getattr(layer, weight))
+
+
+def _convert(lce, model: tf.keras.Model) -> bytes:
+    # Not `lce.convert_keras_model`: it also writes what Keras would need to train on, which takes many
+    # times as long.
+    batch = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32, model.input_names[0])
+    function = tf.function(
+        lambda image: {model.output_names[0]: model(image, training=False)}, [batch]
+    )
+    module = tf.Module()
+    module.weights = model.variables
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            tf.saved_model.save(
+                module, folder, {"serving_default": function.get_concrete_function()}
+            )
+            return lce.convert_saved_model(folder)
+    except Exception as error:  # LCE raises bare ones
+        raise ValueError(
+            f"`model` must consist of what LCE can convert. Received: {error} Nothing was written."
+        ) from error
+
+
+class _File(NamedTuple):
+    """What is in a .tflite file."""
+
+    ops: Counter[str]
+    binary: list[np.ndarray]
+    """The packed filters of its binary convolutions, uint32 (channels_out, height, width, words)."""
+    other: list[np.ndarray]
+    """The filters of its float convolutions, float32 (channels_out, height, width, channels_in)."""
+
+
+def _read(data: bytes) -> _File:
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"}
+    model = schema.Model.GetRootAs(data, 0)
+    file = _File(Counter(), [], [])
+    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+        for operator in map(graph.Operators, range(graph.OperatorsLength())):
+            code = model.OperatorCodes(operator.OpcodeIndex())
+            name = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+            if code.CustomCode() is not None:
+                name = code.CustomCode().decode()
+            file.ops[name] += 1
+            for wanted, dtype, filters in (
+                (_BINARY, "<u4", file.binary),
+                ("CONV_2D", "<f4", file.other),
+            ):
+                if name == wanted:
+                    tensor = graph.Tensors(operator.Inputs(1))
+                    buffer = model.Buffers(tensor.Buffer()).DataAsNumpy()
+                    if isinstance(buffer, np.ndarray):  # it is 0 where the filter is computed
+                        filters.append(buffer.view(dtype).reshape(tensor.ShapeAsNumpy()))
+    return file
+
+
+def _is_among_binary(kernel: np.ndarray, filters: list[np.ndarray]) -> bool:
+    """Tells whether a kernel is among packed filters.
+
+    A filter holds 32 input channels in a word, the first one lowest, with 1 for a negative weight and 0
+    beyond the last channel. Where its outputs are packed, too, the rows of channels with a negative
+    multiplier are turned round.
+    """
+
+    def packed(negative):
+        padded = np.pad(negative, [(0, 0)] * 3 + [(0, -negative.shape[-1] % 32)])
+        return np.packbits(padded, axis=-1, bitorder="little").view("<u4")
+
+    rows = np.ascontiguousarray(np.moveaxis(kernel, -1, 0))
+    return _is_among([packed(rows < 0), packed(rows >= 0)], filters)
+
+
+def _is_among_float(kernel: np.ndarray, filters: list[np.ndarray]) -> bool:
+    """Tells whether a kernel is among float filters, whatever batch norm multiplied its channels by."""
+    signs = np.sign(np.moveaxis(kernel, -1, 0))
+    return _is_among([signs, -signs], [np.sign(filter) for filter in filters])
+
+
+def _is_among(forms: list[np.ndarray], filters: list[np.ndarray]) -> bool:
+    """Tells whether, in one of the filters, each row is that of one of the forms."""
+    return any(
+        np.any([(filter == form).all(axis=(1, 2, 3)) for form in forms], axis=0).all()
+        for filter in filters
+        if filter.shape == forms[0].shape
+    )
+
+
+def _judge(use: _Use, file: _File) -> tuple[TFLiteLayer, bool]:
+    """Finds out what became of a layer, and why, and whether that is no good."""
+    is_conv = isinstance(use.layer, tf.keras.layers.Conv2D) and not isinstance(
+        use.layer, tf.keras.layers.Conv2DTranspose
+    )
+    became, reason, broken = "float", "", False
+    if is_conv and use.quantised:
+        kernel = _quantised(use.layer, "kernel").numpy()
+        if _is_among_binary(kernel, file.binary) and not _is_among_float(kernel, file.other):
+            became = _BINARY
+    if became == _BINARY:
+        reason = _why_wrong(use)
+        broken = bool(reason)
+        if use.small_image and not broken:
+            reason = "padded with ones less a constant: LCE gets zeros wrong on images this small"
+    elif not use.quantised:
+        reason = "no quantizers"
+    elif not is_conv:
+        reason = "LCE has binary kernels for `QuantConv2D` only"
+    elif use.input_bits is None:
+        reason = "float inputs"
+    elif use.input_bits != 1:
+        reason = f"inputs of {use.input_bits} bits"
+    else:
+        reason = _why_float(use, kernel)
+        broken = isinstance(use.layer, lq.layers.QuantConv2D)
+    kind = type(use.layer).__name__
+    return TFLiteLayer(use.name, kind, became, reason, use.quantised), broken
+
+
+def _why_wrong(use: _Use) -> str:
+    """Says why LCE would not compute a binary convolution, or not rightly; nothing if it would."""
+    if use.other_inputs:
+        return (
+            "LCE takes its `input_quantizer` for a sign, but it gives other values; use `ste_sign`"
+        )
+    if use.layer.groups > 1:
+        return f"groups={use.layer.groups}, which only LCE's slow reference kernel can run"
+    if use.small_image and not use.is_stock:
+        return "LCE gets zero padding wrong on images smaller than the kernel; use pad_values=1.0"
+    return ""
+
+
+def _why_float(use: _Use, kernel: np.ndarray) -> str:
+    """Says why LCE did not take a convolution with binary inputs for one; ways out included."""
+    layer = use.layer
+    if use.other_inputs:
+        return "its `input_quantizer` gives other values than -1 and +1; use `ste_sign`"
+    if layer.data_format != "channels_last":
+        return "data_format='channels_first'; LCE knows 'channels_last' only"
+    if layer.groups > 1:
+        return f"groups={layer.groups}; LCE runs no groups"
+    sizes = np.abs(kernel).reshape(-1, kernel.shape[-1])
+    scale = sizes[0]
+    if np.any(scale <= np.finfo(np.float32).eps):
+        return (
+            "output channels of its kernel are 0 or have a multiplier below 1.2e-7, which LCE does not "
+            f"recognise: {np.flatnonzero(scale <= np.finfo(np.float32).eps).tolist()}"
+        )
+    if np.any(np.abs(sizes / scale - 1) > 0.005):
+        return "its kernel is not binary: in a channel, weights differ in more than their sign"
+    if layer.padding == "same" and _pad_values(layer) not in (0.0, 1.0):
+        return f"pad_values={layer.pad_values}; LCE pads with 0 and 1 only"
+    return "LCE did not recognise it, and no reason is known"
+
+
+def _compare(lce, data: bytes, model: tf.keras.Model, inputs: np.ndarray) -> dict[str, float]:
+    try:
+        got = lce.testing.Interpreter(data).predict(inputs)
+    except RuntimeError as error:
+        raise ValueError(
+            f"LCE's interpreter must be able to run the file. Received: {error} Nothing was written."
+        ) from error
+    # One image at a time as well: some quantizers of inputs look at the whole batch.
+    wanted = model.predict(inputs, batch_size=1, verbose=0)
+    difference = np.abs(got - wanted)
+    largest = float(np.abs(wanted).max())
+    rms = float(np.sqrt(np.mean(wanted**2)))
+    rounded = difference.reshape(len(inputs), -1).max(1) <= 1e-4 * largest
+    return {
+        "largest_difference": float(difference.max()),
+        "largest_output": largest,
+        "relative_error": float(np.sqrt(np.mean(difference**2))) / max(rms, 1e-30),
+        "same_images": float(rounded.mean()),
+        "equal_argmax": float(np.mean(got.argmax(-1) == wanted.argmax(-1))),
+    }
