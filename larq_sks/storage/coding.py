@@ -181,6 +181,7 @@ def _predict(indices: np.ndarray, num_symbols: int) -> dict[int, bytes]:
 def _unpredict(payload: bytes, shape: tuple[int, int], num_symbols: int) -> np.ndarray:
     signs = prediction.decode(payload, *shape, _width(num_symbols))
     indices = np.zeros(shape, np.int32)
-    for position in range(signs.shape[2]):  # one by one, as a product would need four times the memory
+    # Sign by sign: a product would need four times the memory.
+    for position in range(signs.shape[2]):
         indices |= (signs[:, :, position] > 0).astype(np.int32) << position
     return indices
