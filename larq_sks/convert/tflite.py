@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +14,11 @@ import tensorflow as tf
 
 from larq_sks import _calls
 from larq_sks._files import write_atomically
-from larq_sks.convert.clone import QUANTIZERS, check_model, clone, remake
+from larq_sks.convert import lce_model, tflite_file
+from larq_sks.convert.clone import QUANTIZERS, check_model
 from larq_sks.convert.plain import to_larq
+from larq_sks.convert.tflite_file import BINARY
 
-_BINARY = "LceBconv2d"
 _NOISE_IMAGES = 4
 _MAX_ERROR = 0.1
 """The largest `relative_error` on given images. Rounding alone stays far below it in trained networks."""
@@ -145,13 +144,13 @@ def to_tflite(
     plain = to_larq(model)
     uses = _uses(plain)
     small = {use.layer for use in uses if use.small_image and use.is_stock}
-    data = _convert(lce, _for_lce(plain, small))
-    file = _read(data)
+    data = lce_model.convert(lce, lce_model.for_lce(plain, small))
+    file = tflite_file.read(data)
     judged = [_judge(use, file) for use in uses]
     refused = [
         layer
         for layer, broken in judged
-        if broken or (strict and layer.quantised and layer.became != _BINARY)
+        if broken or (strict and layer.quantised and layer.became != BINARY)
     ]
     if refused:
         raise ValueError(
@@ -311,151 +310,19 @@ def _pad_values(layer: tf.keras.layers.Conv2D) -> float:
     return getattr(layer, "pad_values", 0.0)  # Keras' own layers pad with 0
 
 
-class PaddedWithOnes(lq.layers.QuantConv2D):
-    """A zero-padded convolution, computed as one padded with ones minus a constant.
-
-    The constant is what the ones add: they stand at the same places for every image. (Keras makes a name
-    scope of the class's name, which therefore may not begin with an underscore.)
-    """
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **{**kwargs, "pad_values": 1.0, "activation": None})
-        self.last = tf.keras.activations.get(kwargs["activation"])
-
-    def call(self, inputs):
-        outputs = super().call(inputs)
-        border = tf.zeros((1, *inputs.shape[1:]))
-        border = tf.pad(border, self._get_padding_same(inputs), constant_values=1.0)
-        ones = tf.nn.conv2d(border, self.kernel, self.strides, "VALID", "NHWC", self.dilation_rate)
-        # Flat, because LCE takes an addition of this shape for one of a bias of each channel.
-        flat = tf.reshape(outputs, (-1, np.prod(ones.shape))) - tf.reshape(ones, (-1,))
-        return self.last(tf.reshape(flat, (-1, *ones.shape[1:])))
-
-
-def _for_lce(model: tf.keras.Model, small: Collection[tf.keras.layers.Layer]) -> tf.keras.Model:
-    """Copies a plain model, with quantised kernels as constants, which LCE recognises at any size."""
-
-    def replace(layer):
-        quantizers = [
-            name for name in QUANTIZERS.values() if getattr(layer, name, None) is not None
-        ]
-        if not quantizers and layer not in small:
-            return None
-        cls = PaddedWithOnes if layer in small else None
-        return remake(layer, dict.fromkeys(quantizers), cls)
-
-    copy, copies = clone(model, replace)
-    for layer, new in copies.items():
-        for weight, name in QUANTIZERS.items():
-            quantizer = getattr(layer, name, None)
-            if quantizer is not None:
-                getattr(new, weight).assign(_quantised(layer, weight))
-    return copy
-
-
-def _quantised(layer: tf.keras.layers.Layer, weight: str) -> tf.Tensor:
-    with lq.context.quantized_scope(True):
-        return tf.convert_to_tensor(getattr(layer, weight))
-
-
-def _convert(lce, model: tf.keras.Model) -> bytes:
-    # Not `lce.convert_keras_model`: it also writes what Keras would need to train on, which takes many
-    # times as long.
-    batch = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32, model.input_names[0])
-    function = tf.function(
-        lambda image: {model.output_names[0]: model(image, training=False)}, [batch]
-    )
-    module = tf.Module()
-    module.weights = model.variables
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            tf.saved_model.save(
-                module, folder, {"serving_default": function.get_concrete_function()}
-            )
-            return lce.convert_saved_model(folder)
-    except Exception as error:  # LCE raises bare ones
-        raise ValueError(
-            f"`model` must consist of what LCE can convert. Received: {error} Nothing was written."
-        ) from error
-
-
-class _File(NamedTuple):
-    """What is in a .tflite file."""
-
-    ops: Counter[str]
-    binary: list[np.ndarray]
-    """The packed filters of its binary convolutions, uint32 (channels_out, height, width, words)."""
-    other: list[np.ndarray]
-    """The filters of its float convolutions, float32 (channels_out, height, width, channels_in)."""
-
-
-def _read(data: bytes) -> _File:
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"}
-    model = schema.Model.GetRootAs(data, 0)
-    file = _File(Counter(), [], [])
-    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
-        for operator in map(graph.Operators, range(graph.OperatorsLength())):
-            code = model.OperatorCodes(operator.OpcodeIndex())
-            name = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-            if code.CustomCode() is not None:
-                name = code.CustomCode().decode()
-            file.ops[name] += 1
-            for wanted, dtype, filters in (
-                (_BINARY, "<u4", file.binary),
-                ("CONV_2D", "<f4", file.other),
-            ):
-                if name == wanted:
-                    tensor = graph.Tensors(operator.Inputs(1))
-                    buffer = model.Buffers(tensor.Buffer()).DataAsNumpy()
-                    if isinstance(buffer, np.ndarray):  # it is 0 where the filter is computed
-                        filters.append(buffer.view(dtype).reshape(tensor.ShapeAsNumpy()))
-    return file
-
-
-def _is_among_binary(kernel: np.ndarray, filters: list[np.ndarray]) -> bool:
-    """Tells whether a kernel is among packed filters.
-
-    A filter holds 32 input channels in a word, the first one lowest, with 1 for a negative weight and 0
-    beyond the last channel. Where its outputs are packed, too, the rows of channels with a negative
-    multiplier are turned round.
-    """
-
-    def packed(negative):
-        padded = np.pad(negative, [(0, 0)] * 3 + [(0, -negative.shape[-1] % 32)])
-        return np.packbits(padded, axis=-1, bitorder="little").view("<u4")
-
-    rows = np.ascontiguousarray(np.moveaxis(kernel, -1, 0))
-    return _is_among([packed(rows < 0), packed(rows >= 0)], filters)
-
-
-def _is_among_float(kernel: np.ndarray, filters: list[np.ndarray]) -> bool:
-    """Tells whether a kernel is among float filters, whatever batch norm multiplied its channels by."""
-    signs = np.sign(np.moveaxis(kernel, -1, 0))
-    return _is_among([signs, -signs], [np.sign(filter) for filter in filters])
-
-
-def _is_among(forms: list[np.ndarray], filters: list[np.ndarray]) -> bool:
-    """Tells whether, in one of the filters, each row is that of one of the forms."""
-    return any(
-        np.any([(filter == form).all(axis=(1, 2, 3)) for form in forms], axis=0).all()
-        for filter in filters
-        if filter.shape == forms[0].shape
-    )
-
-
-def _judge(use: _Use, file: _File) -> tuple[TFLiteLayer, bool]:
+def _judge(use: _Use, file: tflite_file.File) -> tuple[TFLiteLayer, bool]:
     """Finds out what became of a layer, and why, and whether that is no good."""
     is_conv = isinstance(use.layer, tf.keras.layers.Conv2D) and not isinstance(
         use.layer, tf.keras.layers.Conv2DTranspose
     )
     became, reason, broken = "float", "", False
     if is_conv and use.quantised:
-        kernel = _quantised(use.layer, "kernel").numpy()
-        if _is_among_binary(kernel, file.binary) and not _is_among_float(kernel, file.other):
-            became = _BINARY
-    if became == _BINARY:
+        kernel = lce_model.quantised(use.layer, "kernel").numpy()
+        if tflite_file.is_among_binary(kernel, file.binary) and not tflite_file.is_among_float(
+            kernel, file.other
+        ):
+            became = BINARY
+    if became == BINARY:
         reason = _why_wrong(use)
         broken = bool(reason)
         if use.small_image and not broken:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import larq_sks_zoo as zoo
-from larq_sks.convert import sparsify, tflite, to_tflite
+from larq_sks.convert import sparsify, tflite_file, to_tflite
 from larq_sks.layers import SKSConv2D
 from larq_sks.quantizers import SparseKernelSign
 
@@ -329,11 +329,11 @@ def test_only_the_culprit_is_named(tmp_path):
 def test_one_flipped_weight_is_another_kernel(tmp_path):
     model = model_of(conv(5, name="conv"), norm(), conv(7, 1), shape=(6, 6, 40))
     export(model, tmp_path)
-    filters = tflite._read((tmp_path / "net.tflite").read_bytes()).binary
+    filters = tflite_file.read((tmp_path / "net.tflite").read_bytes()).binary
     kernel = lq.math.sign(model.get_layer("conv").kernel).numpy()
-    assert tflite._is_among_binary(kernel, filters)
+    assert tflite_file.is_among_binary(kernel, filters)
     kernel[2, 1, 39, 4] *= -1
-    assert not tflite._is_among_binary(kernel, filters)
+    assert not tflite_file.is_among_binary(kernel, filters)
 
 
 def test_layers_with_no_binary_kernel_in_lce_stay_float_unless_strict(tmp_path):
