@@ -104,17 +104,25 @@ def _networks() -> dict:
     return found
 
 
-def _sizes(model) -> dict[str, int]:
-    """Returns the bytes of all forms of a network."""
+def _sizes(model) -> dict:
+    """Returns the bytes of all forms of a network, and of its .sks file by section."""
     import larq_sks as sks
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network"
-        sks.save(model, path.with_suffix(".sks"))
+        roundings = {}
+        for floats in ("float16", "int8", "float32"):
+            report = sks.save(model, path.with_suffix(".sks"), floats=floats)
+            roundings[floats] = {
+                "size": report.size,
+                "sections": report.sections,
+                "largest error": max(report.errors.values(), default=0.0),
+            }
         plain = sks.to_larq(model)
         plain.save(path.with_suffix(".h5"), include_optimizer=False)
         sks.to_tflite(model, path.with_suffix(".tflite"))
         sizes = {"bound": _bound(model), "sks": path.with_suffix(".sks").stat().st_size}
+        sizes["floats"] = roundings
         for form in ("tflite", "h5"):
             file = path.with_suffix(f".{form}")
             sizes[form] = file.stat().st_size

@@ -76,7 +76,7 @@ class LayerSummary:
     """Size of these."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """The figures of a model."""
 
@@ -100,6 +100,10 @@ class Summary:
     weights are compressed, by a sixth or so."""
     macs: int | None
     """Multiply-accumulates other than those counted in `cost`."""
+
+    def __repr__(self) -> str:
+        # In a notebook all figures would bury the tables that were printed.
+        return f"<Summary of '{self.name}': {len(self.layers)} layers, {self.bits / 8:,.0f} bytes>"
 
     def as_dict(self) -> dict:
         """Returns all figures as dicts, lists, numbers and strings, as JSON has them."""

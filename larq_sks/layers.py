@@ -238,6 +238,12 @@ class SKSSeparableConv2D(_SparseKernels, lq.layers.QuantSeparableConv2D):
         clip_value: float | None = 1.0,
         **kwargs,
     ):
+        for name in ("num_codewords", "codeword_shape"):
+            if name in kwargs:
+                raise ValueError(
+                    f"`{name}` is not an argument of `{type(self).__name__}`, which has two kernels. "
+                    f"Received: {name}={kwargs[name]!r}. Give `depthwise_{name}` and `pointwise_{name}`."
+                )
         quantizers = {
             "depthwise": SparseKernelSign(
                 depthwise_num_codewords, selection, depthwise_codeword_shape, clip_value

@@ -1,4 +1,4 @@
-"""Pictures of codewords. They need matplotlib: `pip install larq-sks[plot]`."""
+"""Pictures of codewords. They need matplotlib: `pip install '.[plot]'` in a checkout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ try:
     from matplotlib import pyplot
     from matplotlib.axes import Axes
 except ImportError as error:
-    raise ImportError("`larq_sks.plot` needs matplotlib: pip install 'larq-sks[plot]'") from error
+    raise ImportError(
+        "`larq_sks.plot` needs matplotlib: pip install '.[plot]' in a checkout of larq_sks"
+    ) from error
 
 from larq_sks.models import Codewords
 

@@ -30,6 +30,11 @@ class Command(click.Command):
                 return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except ModuleNotFoundError as error:
+            hint = ""
+            if error.name == "tensorflow":
+                hint = " Install it with pip install '.[tensorflow]' in a checkout of larq_sks."
+            raise click.ClickException(_one_line(error) + hint) from error
         except (ValueError, OSError, ImportError) as error:
             raise click.ClickException(_one_line(error)) from error
         except Exception as error:

@@ -57,7 +57,7 @@ def _read_tflite(path: Path) -> Network:
         from larq_compute_engine.tflite.python.interpreter import Interpreter
     except ImportError as error:
         raise ImportError(
-            "Larq Compute Engine is needed to run a .tflite file. Install it with larq-sks[lce], which "
+            "Larq Compute Engine is needed to run a .tflite file. Install it with pip install '.[lce]' in a checkout of larq_sks; it "
             "exists for Python 3.10 and 3.11."
         ) from error
     data = path.read_bytes()

@@ -325,9 +325,9 @@ def test_what_needs_lce_says_how_to_get_it(folder, tmp_path, monkeypatch):
     for name in ("larq_compute_engine", "larq_compute_engine.tflite.python.interpreter"):
         monkeypatch.setitem(sys.modules, name, None)
     (tmp_path / "net.tflite").touch()
-    assert "larq-sks[lce]" in fails("evaluate", tmp_path / "net.tflite", "--data", tmp_path)
+    assert "'.[lce]'" in fails("evaluate", tmp_path / "net.tflite", "--data", tmp_path)
     arguments = "--tflite", tmp_path / "out.tflite"
-    assert "larq-sks[lce]" in fails("export", folder / "net.h5", *arguments)
+    assert "'.[lce]'" in fails("export", folder / "net.h5", *arguments)
 
 
 def test_files_that_exist_stay_unless_forced(folder, tmp_path):
@@ -441,4 +441,4 @@ def test_demo_goes_the_whole_way(tmp_path):
         assert form["accuracy"] == pytest.approx(runs[-1]["accuracy"], abs=0.003)
         assert name in result.stdout
     assert min(forms, key=lambda name: forms[name]["xz_size"]) == "learned.sks"
-    assert "learned.tflite" in forms or "larq-sks[lce]" in result.stdout
+    assert "learned.tflite" in forms or "'.[lce]'" in result.stdout

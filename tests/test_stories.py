@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import larq as lq
+import networks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -93,6 +94,24 @@ def test_a_network_that_others_trained_uses_few_codewords():
     assert shares[:64].sum() == pytest.approx(0.48, abs=0.01)
     assert shares[:128].sum() == pytest.approx(0.66, abs=0.01)
     assert len(covered) > 5 and all(ours > by_chance for ours, by_chance in covered)
+
+
+@pytest.mark.skipif(not XNOR.exists(), reason="needs shared/data/xnor_vgg16_cifar10.npz")
+@pytest.mark.parametrize("count", [32, 512])
+def test_a_network_that_others_trained_goes_all_the_way_to_a_small_file(count, tmp_path):
+    model = networks.xnor_vgg16()
+    images = networks.xnor_inputs(zoo.load_cifar10_sample()[1][0][:20])
+    small = sks.sparsify(model, count)
+    outputs = small.predict(images, verbose=0)
+    if count == 512:
+        np.testing.assert_array_equal(outputs, model.predict(images, verbose=0))
+    report = sks.save(small, tmp_path / "net.sks")
+    again = sks.load(tmp_path / "net.sks")
+    np.testing.assert_array_equal(again.predict(images, verbose=0), outputs)
+    plain = sks.to_larq(again)
+    np.testing.assert_array_equal(plain.predict(images, verbose=0), outputs)
+    figures = sks.models.summary(small, print_fn=lambda line: None)
+    assert report.size <= 1.02 * (figures.entropy_bits + figures.other_bits) / 8
 
 
 @pytest.mark.slow

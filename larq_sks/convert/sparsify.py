@@ -138,7 +138,7 @@ def sparsify(
                 kernel.name,
                 kernel.shape,
                 True,
-                _what_changed(kernel, scale),
+                _what_changed(kernel, scale, quantizer),
                 quantizer.num_codewords,
                 float(flipped),
             )
@@ -147,10 +147,21 @@ def sparsify(
     report = SparsifyReport(reports)
 
     changed = {layer.name for layer in quantizers}
-    if not changed or (isinstance(where, Collection) and not changed.issuperset(where)):
+    if isinstance(where, Collection) and not changed.issuperset(where):
+        refused = "; ".join(
+            f"'{report.name}': {report.reason}"
+            for kernel, report in zip(kernels, reports, strict=True)
+            if kernel.layer.name in where and kernel.layer.name not in changed
+        )
         raise ValueError(
-            "`where` must mean at least one kernel that can get codewords, and a list only layers with "
-            f"such a kernel. Received: where={where!r}, of the kernels of model '{model.name}':\n{report}"
+            f"`where` must list only layers with a kernel that can get codewords. Received: {refused}."
+        )
+    if not changed:
+        counts = Counter(report.reason for report in reports)
+        reasons = "; ".join(f"{count} of them: {reason}" for reason, count in counts.items())
+        raise ValueError(
+            "`model` must have a kernel that can get codewords, among those that `where` means. "
+            f"Received: model '{model.name}' with {len(reports)} kernels; {reasons}."
         )
     sparse, _ = clone(model, lambda layer: _with_quantizers(layer, quantizers.get(layer)))
     sparse.sparsify_report = report
@@ -218,10 +229,14 @@ def _wanted(where, kernels: list[_Kernel]) -> Callable[[_Kernel], bool]:
     if callable(where):
         return lambda kernel: where(kernel.layer)
     names = {kernel.layer.name for kernel in kernels}
-    if isinstance(where, str) or not isinstance(where, Collection) or not names.issuperset(where):
+    if isinstance(where, str) or not isinstance(where, Collection):
         raise ValueError(
-            "`where` must be `None`, a function, or a list of names of layers with kernels. "
-            f"Received: where={where!r}. The layers are {sorted(names)}."
+            f"`where` must be `None`, a function, or a list of names of layers. Received: where={where!r}."
+        )
+    if unknown := [name for name in where if name not in names]:
+        raise ValueError(
+            f"There is no layer with a kernel of the name {', '.join(map(repr, unknown))}. "
+            f"Received: where={list(where)}. The layers are {sorted(names)}."
         )
     return lambda kernel: kernel.layer.name in where
 
@@ -273,13 +288,15 @@ def _scale(kernel: _Kernel) -> np.ndarray | None:
     return scale.numpy()
 
 
-def _what_changed(kernel: _Kernel, scale: np.ndarray) -> str:
+def _what_changed(kernel: _Kernel, scale: np.ndarray, quantizer: SparseKernelSign) -> str:
     if not hasattr(kernel.quantizer, "clip_value"):
         what = f"gradient of `{kernel.quantizer_name}` replaced by the straight-through one, clipped at 1"
     elif kernel.quantizer.clip_value is None:
         what = "gradient not clipped"
     else:
         what = f"gradient clipped at {kernel.quantizer.clip_value:g}"
+    if quantizer.num_codewords == 2 ** math.prod(quantizer.block_shape):
+        what += "; all patterns, so the kernel computes as before"
     if np.any(scale != 1):
         what += f"; multiplier of {scale.min():.3g} to {scale.max():.3g} a channel"
     return what

@@ -185,7 +185,7 @@ def _import_lce():
         import larq_compute_engine
     except ImportError as error:
         raise ImportError(
-            "`to_tflite` needs Larq Compute Engine. Install it with `pip install larq-sks[lce]`, on Python "
+            "`to_tflite` needs Larq Compute Engine. Install it with `pip install '.[lce]'` in a checkout of larq_sks, on Python "
             f"3.10 or 3.11; it has no release for Python 3.12. Received: {error}"
         ) from error
     return larq_compute_engine

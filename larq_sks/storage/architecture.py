@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,11 +25,16 @@ _ROLES = ("kernel", "depthwise", "pointwise")
 def require_model(model) -> None:
     """Refuses anything but a built functional or sequential model."""
     kinds: Any = tuple(allowed.classes()["model"].values())
-    if not isinstance(model, kinds) or not model.built:
-        name = getattr(model, "name", model)
+    name = getattr(model, "name", model)
+    if not isinstance(model, kinds):
         raise ValueError(
-            "`model` must be a functional or sequential model, and built: any other is known to its own "
-            f"code only. Received: {name!r} of class {type(model).__name__}."
+            "`model` must be a functional or sequential model: any other is known to its own code only. "
+            f"Received: {name!r} of class {type(model).__name__}."
+        )
+    if not model.built:
+        raise ValueError(
+            f"`model` must have weights. Received: model '{name}', which is not built. Call it on data or "
+            "give it an input shape first."
         )
 
 
@@ -57,7 +63,10 @@ def describe(
     """
     try:
         # Keras' own JSON, for its way with tuples, numbers of NumPy and functions.
-        description = json.loads(model.to_json())
+        with warnings.catch_warnings():
+            # Keras warns of initializers that are functions, which a file has no use for.
+            warnings.simplefilter("ignore")
+            description = json.loads(model.to_json())
     except (NotImplementedError, TypeError) as error:
         raise ValueError(
             "Each layer of the model must have a `get_config` that JSON can hold. "

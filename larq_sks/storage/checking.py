@@ -11,13 +11,16 @@ import tensorflow as tf
 from larq_sks import codebook
 from larq_sks.storage import allowed
 
-MAX_CALLS = 10_000
-"""The most calls of layers in a network, those inside of nested models counted each time."""
+MAX_CALLS = 2_000
+"""The most inputs of layers in a network, those inside of nested models counted at each call."""
 
 _MAX_VALUES = 1_000_000
 _MAX_DEPTH = 100
 _MAX_PASSES = 1_000_000
 _PATTERNS_PER_CALL = 2**14
+_MAX_LIST = 1024
+# Options that may be longer: one number for each codeword, or for each feature.
+_LONG = {"indices", "start", "mean", "variance", "scale", "offset"}
 _ROLES = ("initializer", "regularizer", "constraint", "quantizer", "selection")
 
 
@@ -55,7 +58,7 @@ class _Check:
         if not isinstance(model, dict) or model.get("class_name") not in allowed.classes()["model"]:
             self._refuse(f"class {_short(model)}", "A model is a functional or sequential one.")
         if self._network(model) > MAX_CALLS:
-            self._refuse("too many calls", f"Layers may be called {MAX_CALLS} times in all.")
+            self._refuse("more", f"Layers may take {MAX_CALLS} inputs in all.")
 
     def _refuse(self, what: str, allowed: str):
         raise ValueError(f"{allowed} Received: {what} in {self.where}.")
@@ -97,7 +100,7 @@ class _Check:
         self._value(nodes, 0)
         known = allowed.classes()
         if name in known["model"]:
-            return self._network(entry) * (1 + len(nodes))
+            return self._network(entry) * (1 + len(nodes)) + self._inputs(nodes)
         if name == "Lambda":
             self._refuse(
                 "a Lambda layer",
@@ -117,7 +120,10 @@ class _Check:
                 "A layer must be of a known class, or be named in `custom_objects` when saving and loading.",
             )
         self._options(config, name, 0)
-        return (1 + self._patterns(config) // _PATTERNS_PER_CALL) * max(1, len(nodes))
+        return (1 + self._patterns(config) // _PATTERNS_PER_CALL) * max(1, self._inputs(nodes))
+
+    def _inputs(self, nodes: list) -> int:
+        return sum(len(self._references(node)) for node in nodes)
 
     def _options(self, config: dict, owner: str, depth: int) -> None:
         """Checks the configuration of a layer or of another object."""
@@ -137,15 +143,20 @@ class _Check:
                         "An activation must be a known one, or be named in `custom_objects`.",
                     )
             elif key == "activation" and value is not None:
-                self._object(value, "quantizer", depth + 1)
+                self._object(value, "quantizer", depth + 1, "activation")
             elif role in _ROLES and value is not None:
                 self._object(value, role, depth + 1)
             elif key != "function" or owner not in allowed.classes()["op"]:
+                if len(_items(value)) > _MAX_LIST and key not in _LONG and owner not in self.custom:
+                    self._refuse(
+                        f"{len(_items(value))} in '{key}'", f"An option lists at most {_MAX_LIST}."
+                    )
                 self._value(value, depth + 1, owner in self.custom)
 
-    def _object(self, value, role: str, depth: int) -> None:
+    def _object(self, value, role: str, depth: int, what: str | None = None) -> None:
+        what = what or role
         if not isinstance(value, dict) or value.keys() != {"class_name", "config"}:
-            self._refuse(_short(value), f"The {role} of a layer has a class and options.")
+            self._refuse(_short(value), f"The {what} of a layer has a class and options.")
         name, config = value["class_name"], value["config"]
         if name == "function":
             name, config = config, {}
@@ -155,7 +166,7 @@ class _Check:
         if not isinstance(name, str) or name not in known or not isinstance(config, dict):
             self._refuse(
                 f"{_short(name)}",
-                f"The {role} of a layer must be of a known class, or be named in `custom_objects` when saving and "
+                f"The {what} of a layer must be of a known class, or be named in `custom_objects` when saving and "
                 "loading.",
             )
         self._count(depth)
@@ -206,12 +217,12 @@ class _Check:
         """Counts the signs in all patterns of the largest block: memory that no weight accounts for."""
         most = 0
         for key, value in config.items():
-            if isinstance(value, dict):
-                most = max(most, self._patterns(value))
-            elif key.endswith("codeword_shape") and isinstance(value, list):
-                sizes = [size for size in value if isinstance(size, int) and size > 0]
+            if key.endswith("codeword_shape"):
+                sizes = [size for size in _items(value) if isinstance(size, int) and size > 0]
                 size = min(codebook.MAX_BLOCK_SIZE, math.prod(sizes[:8]))
                 most = max(most, size * 2**size)
+            elif isinstance(value, dict):
+                most = max(most, self._patterns(value))
         return most
 
     def _graph(self, config: dict) -> None:
@@ -291,6 +302,13 @@ class _Check:
             # With constants alone a function would run at once, and take what memory it likes.
             self._refuse(_short(node), "A layer takes the output of another.")
         return found
+
+
+def _items(value) -> list:
+    """Returns the items of a list or of a tuple as JSON has it, none of anything else."""
+    if isinstance(value, dict):
+        value = value.get("items")
+    return value if isinstance(value, list) else []
 
 
 def _short(value) -> str:

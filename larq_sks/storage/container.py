@@ -76,7 +76,9 @@ def unpack(data: bytes) -> tuple[int, dict[str, np.ndarray]]:
     """
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or not 2 <= length <= min(_MAX_HEADER, len(data) - 8):
-        raise FormatError("This is no .sks file: it does not begin as safetensors files do.")
+        raise FormatError(
+            "This is no .sks file, or only its beginning: it does not begin as a whole safetensors file."
+        )
     header, body = data[8 : 8 + length], memoryview(data)[8 + length :]
     try:
         entries = json.loads(header)
@@ -90,10 +92,17 @@ def unpack(data: bytes) -> tuple[int, dict[str, np.ndarray]]:
             "Install a newer larq_sks to read it."
         )
     try:
+        end = max(entry["data_offsets"][1] for entry in entries.values())
+        if end > len(body):
+            raise FormatError(
+                f"The file is cut off: {len(body)} bytes follow its header, which tells of {end}."
+            )
         sections = {name: _view(body, **entry) for name, entry in entries.items()}
         buffers = [array.data.cast("B") for array in sections.values()]
         same = _header(sections, version, checksums) == header
         whole = list(sections) == list(_ordered(sections)) and sum(map(len, buffers)) == len(body)
+    except FormatError:
+        raise
     except Exception as error:
         raise FormatError("The header of the file is damaged.") from error
     if not same or not whole:

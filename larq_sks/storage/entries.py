@@ -49,10 +49,12 @@ def read_entries(manifest: dict, sections: Mapping[str, np.ndarray]) -> list[Ent
         ValueError: If it makes no sense, or claims more than the sections can hold.
     """
     entries: list[Entry] = []
+    names: set[str] = set()
     for name, shape, block_shape, num_codewords, num_bytes in manifest.get("kernels", []):
         entry = Entry(name, tuple(shape), tuple(block_shape), num_codewords, num_bytes)
-        if not isinstance(name, str) or any(name == other.name for other in entries):
+        if not isinstance(name, str) or name in names:
             raise ValueError(f"Kernels have different names. Received: {name!r}.")
+        names.add(name)
         sizes = [*entry.shape, *entry.block_shape, num_bytes]
         if not all(type(size) is int and 0 < size < 2**32 for size in sizes):
             raise ValueError(f"The sizes of kernel '{name}' must be positive integers.")

@@ -20,6 +20,9 @@ from larq_sks.storage.entries import NOTHING, Entry, read_codes, read_entries
 from larq_sks.storage.kernels import Kernel
 
 _CODINGS = ("packed", "entropy-coded", "predicted from columns", "predicted from rows")
+_OTHER_FORMATS = (".h5", ".hdf5", ".keras", ".tflite")
+_SURELY_FLAT = 300
+"""With no more layers than that Keras does not run into Python's limit of recursion."""
 _LARGEST_FLOAT16 = 65504.0
 
 
@@ -72,7 +75,8 @@ def save(
 
     Arguments:
         model: A functional or sequential Keras model.
-        path: Where to write, in a folder that exists.
+        path: Where to write, in a folder that exists. A file of that name is replaced; a name that ends as
+            those of other formats do (`.h5`, `.keras`, `.tflite`) is refused.
         latent: Whether to keep, in float16, the latent kernels and the logits of learned selections, to
             train on as if nothing had happened. Without them the loaded network has the same outputs and
             can be fine-tuned with the codewords that it has.
@@ -92,6 +96,14 @@ def save(
     """
     if floats not in _floats.FORMS:
         raise ValueError(f"`floats` must be one of {_floats.FORMS}. Received: floats={floats!r}.")
+    path = Path(path)
+    if path.suffix in _OTHER_FORMATS:
+        raise ValueError(
+            "`path` must not end as files of another format do. "
+            f"Received: path={str(path)!r}. End it in .sks."
+        )
+    if not path.parent.is_dir():
+        raise ValueError(f"`path` must be in a folder that exists. Received: path={str(path)!r}.")
     architecture.require_model(model)
     stored, entries, parts = _encode(model)
     described = architecture.describe(model, latent, custom_objects)
@@ -115,7 +127,7 @@ def save(
     data = container.pack(sections)
     write_atomically(path, data)
     return SaveReport(
-        path=Path(path),
+        path=path,
         size=len(data),
         sections={name: section.nbytes for name, section in sections.items()},
         kernels={entry.name: entry.num_bytes for entry in entries},
@@ -227,8 +239,9 @@ def _encode(model: tf.keras.Model) -> tuple[list[Kernel], list[Entry], dict[str,
 def _try(
     model: tf.keras.Model, described: dict, custom_objects: Mapping[str, object] | None
 ) -> None:
-    """Refuses a model of which Keras makes no other from JSON; of known layers it always does."""
-    if not architecture.has_foreign_code(described, custom_objects):
+    """Refuses a model of which Keras makes no other from JSON; of few known layers it always does."""
+    deep = sum(1 for _ in model._flatten_layers()) > _SURELY_FLAT
+    if not deep and not architecture.has_foreign_code(described, custom_objects):
         return
     elements = sum(math.prod(weight.shape) for weight in model.weights)
     try:
@@ -279,6 +292,9 @@ def _load(data: bytes, custom_objects: Mapping[str, object] | None) -> tf.keras.
             kernels.decode(kernel, codes)
     for weight, value in zip(logits, kept_weights, strict=True):
         weight.assign(value.astype(np.float32))
+    for layer in model._flatten_layers():
+        if isinstance(layer, tf.keras.layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its weights
     return model
 
 

@@ -41,7 +41,8 @@ _EVIL = [
     {"class_name": "Lambda", "config": {"name": "l", "function": ["4wEAAAAA", None, None]}},
     {"class_name": "function", "config": "system", "module": "os"},
     {"class_name": "Dense", "config": {"units": 10**12, "name": "d"}},
-    {"class_name": "__tuple__", "items": [1, 2]}, {"class_name": "__ellipsis__"},
+    {"class_name": "__tuple__", "items": [1, 2]}, {"class_name": "__tuple__", "items": [4, 4, 1, 1]},
+    {"class_name": "__ellipsis__"},
     {"class_name": "__lambda__", "config": {"value": "4wEAAAAA"}},
     {"class_name": "__tensor__", "config": {"value": 1, "dtype": "float32"}},
     {"class_name": "TypeSpec", "type_spec": "tf.TensorSpec", "serialized": []},
@@ -182,7 +183,7 @@ def _change_json(random, content) -> None:
     collect(content)
     owner, key = places[random.integers(len(places))]
     source, source_key = places[random.integers(len(places))]
-    kind = random.integers(6)
+    kind = random.integers(7)
     if kind <= 1:
         owner[key] = copy.deepcopy(_EVIL[random.integers(len(_EVIL))])
     elif kind == 2:
@@ -191,6 +192,8 @@ def _change_json(random, content) -> None:
         del owner[key]
     elif kind == 4 and isinstance(owner, list):
         owner.insert(key, copy.deepcopy(owner[key]))
+    elif kind == 5 and isinstance(owner, list):
+        owner[key:key] = [owner[key]] * int(10 ** random.integers(1, 5))
     elif isinstance(owner, dict):
         owner[_KEYS[random.integers(len(_KEYS))]] = copy.deepcopy(
             _EVIL[random.integers(len(_EVIL))]

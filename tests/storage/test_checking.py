@@ -103,7 +103,7 @@ HOSTILE = {
     "huge": (change_config("dense", units=10**12), "below 2"),
     "below": (change_config("dense", units=-(10**12)), "below 2"),
     "deep": (lambda model: change_config("dense", units=nested(200))(model), "100 deep"),
-    "many": (change_config("dense", units=[0] * 1_000_001), "At most 1000000 values"),
+    "many": (change_config("dense", mean=[0] * 1_000_001), "At most 1000000 values"),
     # Connections
     "circle": (change_nodes("sparse", [[["dense", 0, 0, {}]]]), "without a circle"),
     "itself": (change_nodes("sparse", [[["sparse", 0, 0, {}]]]), "without a circle"),
@@ -174,22 +174,43 @@ def test_calls_of_nested_models_are_counted():
     checking.check(repeated(6))
     model = architecture.build(repeated(3), 0)
     assert model(tf.constant([[-1.0]])).numpy() == 0
-    with pytest.raises(ValueError, match="10000 times"):
+    with pytest.raises(ValueError, match="2000 inputs"):
         checking.check(repeated(12))
 
 
-def test_patterns_of_large_blocks_are_counted():
+def test_inputs_of_one_call_are_counted(described):
+    model = copy.deepcopy(described)
+    add = {"class_name": "Add", "config": {"name": "add", "trainable": True, "dtype": "float32"}}
+    add["inbound_nodes"] = [[["dense", 0, 0, {}]] * 20_000]
+    model["config"]["layers"].append(add)
+    with pytest.raises(ValueError, match="2000 inputs"):
+        checking.check(model)
+
+
+def test_long_options_are_refused():
+    reshape = {"class_name": "Reshape", "config": {"name": "r", "target_shape": [1] * 20_000}}
+    model = {"class_name": "Sequential", "config": {"name": "n", "layers": [reshape]}}
+    with pytest.raises(ValueError, match="at most 1024.*20000 in 'target_shape'"):
+        checking.check(model)
+    reshape["config"]["target_shape"] = {"class_name": "__tuple__", "items": [1] * 20_000}
+    with pytest.raises(ValueError, match="at most 1024.*20000 in 'target_shape'"):
+        checking.check(model)
+
+
+@pytest.mark.parametrize("as_tuple", [False, True])
+def test_patterns_of_large_blocks_are_counted(as_tuple):
     shape = [1, 1, 16]
 
     def conv(number):
-        options = {"name": f"c{number}", "codeword_shape": shape, "num_codewords": 2}
+        blocks = {"class_name": "__tuple__", "items": shape} if as_tuple else shape
+        options = {"name": f"c{number}", "codeword_shape": blocks, "num_codewords": 2}
         return {"class_name": "larq_sks>SKSConv2D", "config": options}
 
     model = {
         "class_name": "Sequential",
         "config": {"name": "n", "layers": list(map(conv, range(200)))},
     }
-    with pytest.raises(ValueError, match="10000 times"):
+    with pytest.raises(ValueError, match="2000 inputs"):
         checking.check(model)
     shape[:] = [3, 3, 1]
     checking.check(model)

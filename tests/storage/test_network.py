@@ -307,6 +307,8 @@ class TestFloats:
         model = tf.keras.Sequential([normalize, layers.Dense(3, dtype="float16")])
         assert {weight.dtype.name for weight in model.weights} == {"float16", "float64", "int64"}
         loaded = round_trip(model, tmp_path / "net.sks")
+        data = np.random.default_rng(1).normal(size=(5, 4))
+        np.testing.assert_array_equal(model(data), loaded(data))
         for weight, other in zip(model.weights, loaded.weights):
             assert weight.dtype == other.dtype
             np.testing.assert_array_equal(other, weight)
@@ -426,7 +428,7 @@ class TestRefused:
         )
 
     def test_not_built(self, tmp_path):
-        self.check(tf.keras.Sequential([layers.Dense(3)]), "and built", tmp_path)
+        self.check(tf.keras.Sequential([layers.Dense(3)]), "not built. Call it on data", tmp_path)
 
     @pytest.mark.parametrize("model", ["net.sks", None, layers.Dense(3)])
     def test_no_model(self, model, tmp_path):
@@ -468,8 +470,15 @@ class TestRefused:
         self.check(model, "must be finite", tmp_path)
 
     def test_no_folder(self, tmp_path):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(ValueError, match="`path` must be in a folder that exists"):
             storage.save(functional(), tmp_path / "none" / "net.sks")
+
+    @pytest.mark.parametrize("name", ["net.h5", "net.keras", "net.tflite"])
+    def test_names_of_other_formats(self, name, tmp_path):
+        (tmp_path / name).write_text("precious")
+        with pytest.raises(ValueError, match="End it in .sks"):
+            storage.save(functional(), tmp_path / name)
+        assert (tmp_path / name).read_text() == "precious"
 
     def test_no_file(self, tmp_path):
         for read in (storage.load, storage.describe):
@@ -559,6 +568,9 @@ HOSTILE = {
         "float32.lzma", lambda old: np.frombuffer(compression.compress(bytes(4)), np.uint8)
     ),
     "unknown section": set_section("other", lambda old: old),
+    "very many kernels": lambda content, sections: content.update(
+        kernels=[[f"k{i}", *content["kernels"][0][1:]] for i in range(50_000)]
+    ),
     "unknown coding": set_section("indices", lambda old: np.full_like(old, 99)),
     "no indices": set_section("indices", lambda old: old[:0]),
 }

@@ -20,6 +20,8 @@ from larq_sks_zoo.resnet import ResNet8
 
 NUM_CODEWORDS = 32
 BATCH_SIZE = 128
+_MAX_CHANGE = 0.005
+"""How much rounding in another order may change the accuracy: a sign near 0 may turn."""
 
 # Without markup, which would take the name of an extra in brackets for a style.
 _console = Console(markup=False)
@@ -174,6 +176,8 @@ def _export(model, test, output: Path) -> list[Form]:
         data = path.read_bytes()
         packed = lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
         accuracy = float(np.mean(scores.argmax(axis=-1) == labels))
+        if abs(accuracy - np.mean(expected.argmax(axis=-1) == labels)) > _MAX_CHANGE:
+            raise RuntimeError(f"The network read back from {path} has another accuracy.")
         forms.append(Form(path.name, holds, len(data), len(packed), accuracy))
 
     for name, network, holds in [
@@ -189,7 +193,7 @@ def _export(model, test, output: Path) -> list[Form]:
         from larq_compute_engine.tflite.python.interpreter import Interpreter
     except ImportError:
         _console.print(
-            "No .tflite: Larq Compute Engine is missing. Install it with larq-sks[lce], which exists for "
+            "No .tflite: Larq Compute Engine is missing. Install it with pip install '.[lce]' in a checkout of larq_sks; it exists for "
             "Python 3.10 and 3.11."
         )
     else:
@@ -250,7 +254,9 @@ def _draw(chosen: dict[str, sks.models.Codewords], path: Path) -> None:
     try:
         import matplotlib
     except ImportError:
-        _console.print("No picture: matplotlib is missing. Install it with larq-sks[plot].")
+        _console.print(
+            "No picture: matplotlib is missing. Install it with pip install '.[plot]' in a checkout of larq_sks."
+        )
         return
     # Draws to a file, whether or not there is a screen.
     matplotlib.use("agg")
