@@ -283,8 +283,10 @@ def test_a_class_that_is_not_known_is_named(tmp_path):
     model.save(tmp_path / "unknown.h5")
     with start_process("summary", tmp_path / "unknown.h5") as process:
         stdout, stderr = process.communicate(timeout=300)
-    assert (process.returncode, stdout, stderr.count("\n")) == (1, "", 1)
-    assert "Unknown layer: 'test_cli>Unknown'" in stderr
+    assert (process.returncode, stdout) == (1, "")
+    # TensorFlow 2.18 writes lines of its own before.
+    assert "Traceback" not in stderr
+    assert "Unknown layer: 'test_cli>Unknown'" in stderr.splitlines()[-1]
 
 
 def test_debug_shows_where_an_error_was(folder):
