@@ -295,10 +295,10 @@ def _what_changed(kernel: _Kernel, scale: np.ndarray, quantizer: SparseKernelSig
         what = "gradient not clipped"
     else:
         what = f"gradient clipped at {kernel.quantizer.clip_value:g}"
-    if quantizer.num_codewords == 2 ** math.prod(quantizer.block_shape):
-        what += "; all patterns, so the kernel computes as before"
     if np.any(scale != 1):
         what += f"; multiplier of {scale.min():.3g} to {scale.max():.3g} a channel"
+    if quantizer.num_codewords == 2 ** math.prod(quantizer.block_shape):
+        what += "; all patterns, so the kernel computes as before"
     return what
 
 
