@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from larq_sks import _calls, accounting, codebook
-from larq_sks.layers import SparseKernel
+from larq_sks.layers import ROLES, SparseKernel, kernel_name
 from larq_sks.quantizers import SparseKernelSign
 from larq_sks.selections import Selection
 
@@ -174,16 +174,12 @@ def _layer(
         if isinstance(part, (Selection, tf.keras.metrics.Metric)):
             # The codebook is counted with its kernel; all else that they hold is for training.
             counted.update(map(id, part.weights))
-        for role in ("kernel", "depthwise", "pointwise"):
-            attribute = role if role == "kernel" else f"{role}_kernel"
+        for role, attribute in ROLES.items():
             kernel = getattr(part, attribute, None)
             if not isinstance(kernel, tf.Variable) or id(kernel) in counted:
                 continue
             counted.add(id(kernel))
-            name = f"{part.name}/{role}" if hasattr(part, "pointwise_kernel") else part.name
-            names[name] += 1
-            # As in `sparse_kernels`: two nested models may hold layers of one name.
-            name += f"#{names[name]}" if names[name] > 1 else ""
+            name = kernel_name(part, role, names)
             quantizer = getattr(part, f"{role}_quantizer", None)
             figures, scales = _kernel(name, part, attribute, quantizer, calls.get(id(part)))
             kernels.append(figures)

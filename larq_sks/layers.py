@@ -287,6 +287,18 @@ class SparseKernel(NamedTuple):
         )
 
 
+ROLES = {"kernel": "kernel", "depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
+"""Larq's prefix of a kernel's quantizer, and the layer's attribute that holds the kernel."""
+
+
+def kernel_name(layer: tf.keras.layers.Layer, role: str, names: Counter[str]) -> str:
+    """Names a kernel as `SparseKernel.name` says; `names` counts those of a model so far."""
+    name = f"{layer.name}/{role}" if hasattr(layer, "pointwise_kernel") else layer.name
+    names[name] += 1
+    # Two nested models may hold layers of one name.
+    return f"{name}#{names[name]}" if names[name] > 1 else name
+
+
 def sparse_kernels(model: tf.keras.layers.Layer) -> list[SparseKernel]:
     """Lists the kernels of a model, or of one layer, that a `SparseKernelSign` quantises.
 
@@ -307,12 +319,11 @@ def sparse_kernels(model: tf.keras.layers.Layer) -> list[SparseKernel]:
     Raises:
         ValueError: If two layers share a quantizer.
     """
-    weights = {"kernel": "kernel", "depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
     found: list[SparseKernel] = []
     names: Counter[str] = Counter()
     # Keras' own list: `submodules` would put a network's last layer before those in between.
     for layer in model._flatten_layers():
-        for role, weight in weights.items():
+        for role, weight in ROLES.items():
             quantizer = getattr(layer, f"{role}_quantizer", None)
             if isinstance(quantizer, SparseKernelSign) and hasattr(layer, weight):
                 for other in found:
@@ -322,11 +333,6 @@ def sparse_kernels(model: tf.keras.layers.Layer) -> list[SparseKernel]:
                             f"again. Received: layers '{other.layer.name}' and '{layer.name}' with one "
                             "quantizer between them. Give each layer its own."
                         )
-                name = layer.name
-                if hasattr(layer, "pointwise_quantizer"):
-                    name = f"{name}/{role}"
-                names[name] += 1
-                # Two nested models may hold layers of one name.
-                name += f"#{names[name]}" if names[name] > 1 else ""
+                name = kernel_name(layer, role, names)
                 found.append(SparseKernel(name, layer, weight, quantizer))
     return found

@@ -8,11 +8,9 @@ from collections.abc import Callable, Collection, Iterator
 import larq as lq
 import tensorflow as tf
 
-QUANTIZERS = {
-    "kernel": "kernel_quantizer",
-    "depthwise_kernel": "depthwise_quantizer",
-    "pointwise_kernel": "pointwise_quantizer",
-}
+from larq_sks.layers import ROLES
+
+QUANTIZERS = {weight: f"{role}_quantizer" for role, weight in ROLES.items()}
 """The weights of a layer that Larq quantises, and the layer's attributes that hold the quantizers."""
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from larq_sks import codebook, selections
 from larq_sks._checks import check_num_codewords
 from larq_sks.convert.clone import QUANTIZERS, check_model, clone, layers_of, remake
+from larq_sks.layers import ROLES, kernel_name
 from larq_sks.quantizers import SparseKernelSign
 
 _STARTS = {"coverage": selections.greedy_coverage, "frequent": selections.most_frequent}
@@ -198,13 +199,10 @@ def _kernels(model) -> list[_Kernel]:
     owners: dict[int, str] = {}
     replaceable = set(layers_of(model))
     for layer in model._flatten_layers():
-        for weight in QUANTIZERS:
+        for role, weight in ROLES.items():
             if not isinstance(getattr(layer, weight, None), tf.Variable):
                 continue
-            two = hasattr(layer, "pointwise_kernel")
-            name = f"{layer.name}/{weight.removesuffix('_kernel')}" if two else layer.name
-            names[name] += 1
-            name += f"#{names[name]}" if names[name] > 1 else ""
+            name = kernel_name(layer, role, names)
             kernel = _Kernel(name, layer, weight)
             if kernel.quantizer is not None and layer not in replaceable:
                 raise ValueError(

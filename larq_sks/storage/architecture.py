@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from larq_sks.layers import sparse_kernels
+from larq_sks.layers import ROLES, sparse_kernels
 from larq_sks.quantizers import SparseKernelSign
 from larq_sks.storage import allowed, checking
 
@@ -19,7 +19,6 @@ _FIXED = {"class_name": "larq_sks>Fixed", "config": {"seed": 0}}
 _NAMELESS = ("quantizer", "selection", "activation")
 _PACKAGES = ("keras", "tf_keras", "larq", "larq_sks")
 _UNCOUNTED = 16
-_ROLES = ("kernel", "depthwise", "pointwise")
 
 
 def require_model(model) -> None:
@@ -151,7 +150,7 @@ def _fix_selections(model, description: dict) -> None:
     fixed = set()
     for layer, entry in _models(model, description):
         config = entry["config"]
-        for role in _ROLES:
+        for role in ROLES:
             quantizer = getattr(layer, f"{role}_quantizer", None)
             if not isinstance(quantizer, SparseKernelSign):
                 continue

@@ -11,13 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from larq_sks import codebook, quantizers
-from larq_sks.layers import sparse_kernels
+from larq_sks.layers import ROLES, kernel_name, sparse_kernels
 from larq_sks.quantizers import SparseKernelSign
 
 LATENT = 0.05
 """The size of all latent weights of a network that was stored without its own."""
-
-_ROLES = {"kernel": "kernel", "depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Kernel:
 
     @property
     def variable(self):
-        return getattr(self.layer, _ROLES[self.role])
+        return getattr(self.layer, ROLES[self.role])
 
     def latent(self) -> np.ndarray:
         """Returns the latent weights in float32."""
@@ -68,15 +66,11 @@ def quantized_kernels(model: tf.keras.Model) -> list[Kernel]:
     found = []
     names: Counter[str] = Counter()
     for layer in model._flatten_layers():
-        for role, weight in _ROLES.items():
+        for role, weight in ROLES.items():
             quantizer = getattr(layer, f"{role}_quantizer", None)
             if quantizer is None or not hasattr(layer, weight):
                 continue
-            name = layer.name
-            if hasattr(layer, "pointwise_quantizer"):
-                name = f"{name}/{role}"
-            names[name] += 1
-            name += f"#{names[name]}" if names[name] > 1 else ""
+            name = kernel_name(layer, role, names)
             found.append(Kernel(name, layer, role, quantizer))
     return found
 
