@@ -3,7 +3,17 @@
 import importlib
 from importlib.metadata import version
 
-from larq_sks import callbacks, codebook, convert, layers, models, quantizers, selections, storage
+from larq_sks import (
+    analysis,
+    callbacks,
+    codebook,
+    convert,
+    layers,
+    models,
+    quantizers,
+    selections,
+    storage,
+)
 from larq_sks.convert import sparsify, to_larq, to_tflite
 from larq_sks.models import codewords
 from larq_sks.storage import FormatError, load, save
@@ -12,6 +22,7 @@ __version__ = version("larq-sks")
 
 __all__ = [
     "FormatError",
+    "analysis",
     "callbacks",
     "codebook",
     "codewords",

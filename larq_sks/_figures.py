@@ -230,10 +230,10 @@ def _kernel(
         )
         return figures, 0
 
-    use = _use(layer, attribute, quantizer)
+    used = use(layer, attribute, quantizer)
     blocks = accounting.blocks_of(
         shape,
-        use.codeword_shape,
+        used.codeword_shape,
         _calls.kind(layer, attribute),
         getattr(layer, "groups", 1),
         getattr(layer, "strides", ()),
@@ -242,15 +242,15 @@ def _kernel(
     binary, other = (positions, 0) if input_bits == 1 else (0, positions)
     additions = times(blocks.count * blocks.outputs, binary)
     cost = Cost(
-        bits=accounting.index_bits(use.num_codewords, blocks.count),
-        codebook_bits=accounting.codebook_bits(use.num_codewords, blocks.size),
+        bits=accounting.index_bits(used.num_codewords, blocks.count),
+        codebook_bits=accounting.codebook_bits(used.num_codewords, blocks.size),
         bit_operations=times(
             accounting.bit_operations(
-                use.num_codewords, 1, blocks.slices, blocks.columns, blocks.size, blocks.outputs
+                used.num_codewords, 1, blocks.slices, blocks.columns, blocks.size, blocks.outputs
             ),
             binary,
         ),
-        correlations=times(blocks.distinct(use.assigned), binary),
+        correlations=times(blocks.distinct(used.assigned), binary),
         additions=additions,
     )
     at_one_bit = Cost(
@@ -260,25 +260,25 @@ def _kernel(
         correlations=times(blocks.count, binary),
         additions=additions,
     )
-    counts = np.bincount(use.assigned)
-    file_bits = accounting.stored_bits(use.num_codewords, counts) + cost.codebook_bits
+    counts = np.bincount(used.assigned)
+    file_bits = accounting.stored_bits(used.num_codewords, counts) + cost.codebook_bits
     figures = KernelSummary(
         name=name,
         shape=shape,
         input_bits=input_bits,
-        codeword_shape=use.codeword_shape,
-        codewords=use.num_codewords,
+        codeword_shape=used.codeword_shape,
+        codewords=used.num_codewords,
         bits_per_weight=cost.bits / weights,
         cost=cost,
         at_one_bit=at_one_bit,
         entropy_bits=blocks.count * accounting.entropy(counts),
-        file_bits=file_bits if use.signs else weights * dtype_bits,
+        file_bits=file_bits if used.signs else weights * dtype_bits,
         macs=times(weights, other),
     )
-    return figures, use.multipliers
+    return figures, used.multipliers
 
 
-class _Use(NamedTuple):
+class Use(NamedTuple):
     """How a binary kernel uses its codewords."""
 
     codeword_shape: tuple[int, ...]
@@ -291,10 +291,11 @@ class _Use(NamedTuple):
     """Whether the weights are -1 and +1, but for multipliers."""
 
 
-def _use(layer, attribute: str, quantizer) -> _Use:
+def use(layer, attribute: str, quantizer) -> Use:
+    """Finds which codeword each block of a kernel is, whatever quantises it."""
     if isinstance(quantizer, SparseKernelSign):
         assigned = SparseKernel("", layer, attribute, quantizer).assigned()
-        return _Use(quantizer.block_shape, len(quantizer.selected()), assigned)
+        return Use(quantizer.block_shape, len(quantizer.selected()), assigned)
     kernel = getattr(layer, attribute)
     if hasattr(quantizer, "flip_ratio"):  # Larq's metric, which a call would change
         quantizer = type(quantizer).from_config(quantizer.get_config())
@@ -307,7 +308,7 @@ def _use(layer, attribute: str, quantizer) -> _Use:
     sizes = np.abs(values).reshape(-1, values.shape[-1])
     # Such as those of `magnitude_aware_sign`: weights of one size in each channel.
     signs = bool((sizes == sizes[0]).all())
-    return _Use(
+    return Use(
         codeword_shape,
         2 ** math.prod(codeword_shape),
         codebook.to_codewords(blocks.numpy().T),

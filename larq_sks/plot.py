@@ -14,6 +14,7 @@ except ImportError as error:
         "`larq_sks.plot` needs matplotlib: pip install '.[plot]' in a checkout of larq_sks"
     ) from error
 
+from larq_sks.analysis import Analysis, Histogram
 from larq_sks.models import Codewords
 
 # Dark blue and light orange differ in brightness, so that the signs can be told apart without colour.
@@ -89,3 +90,46 @@ def use(chosen: dict[str, Codewords], axes: Axes | None = None) -> Axes:
     axes.set(xscale="log", yscale="log", xlabel="rank of the codeword", ylabel="share of blocks")
     axes.legend(fontsize=7)
     return axes
+
+
+def ranks(analysis: Analysis, axes: Axes | None = None) -> Axes:
+    """Draws the rank-frequency curves of a network's kernels, with what chance alone would give.
+
+    Example:
+        ```python
+        sks.plot.ranks(sks.analysis.analyze(model)).figure.savefig("ranks.png")
+        ```
+
+    Arguments:
+        analysis: From `larq_sks.analysis.analyze`.
+        axes: Where to draw; `None` for a new figure.
+
+    Returns:
+        The axes, both logarithmic: a power law is a straight line. Thin lines are kernels from the first
+            (dark) to the last (light), the thick line is all of them, the dashed one as many blocks whose
+            signs are drawn by lot.
+    """
+    if axes is None:
+        _, axes = pyplot.subplots(figsize=(6, 4))
+    shades = pyplot.get_cmap("viridis")(np.linspace(0.0, 0.85, len(analysis.kernels)))
+    for histogram, shade in zip(analysis.kernels, shades, strict=True):
+        _rank_line(axes, histogram.counts, color=shade, linewidth=0.8)
+    for histogram in analysis.together:
+        size, patterns = histogram.counts.sum(), len(histogram.counts)
+        _rank_line(axes, histogram.counts, color="black", linewidth=2.0, label=_block(histogram))
+        drawn = np.random.default_rng(0).multinomial(size, np.full(patterns, 1 / patterns))
+        _rank_line(axes, drawn, color="black", linestyle="--", label="at random")
+    axes.set(xscale="log", yscale="log", xlabel="rank of the codeword", ylabel="share of blocks")
+    axes.set_title(analysis.name, fontsize=9)
+    axes.legend(fontsize=7)
+    return axes
+
+
+def _rank_line(axes: Axes, counts: np.ndarray, **style) -> None:
+    shares = np.sort(counts[counts > 0])[::-1] / counts.sum()
+    axes.plot(np.arange(1, len(shares) + 1), shares, **style)
+
+
+def _block(histogram: Histogram) -> str:
+    sizes = "×".join(str(size) for size in histogram.codeword_shape if size > 1)
+    return f"all kernels, {sizes}"
