@@ -1,11 +1,8 @@
-"""Networks and data of larq_sks_zoo."""
+"""The sample of CIFAR-10, scaling and augmentation."""
 
-import larq as lq
 import numpy as np
 import pytest
-import tensorflow as tf
 
-import larq_sks as sks
 import larq_sks_zoo as zoo
 
 
@@ -66,25 +63,3 @@ def test_augmented_refuses_a_batch_that_the_images_cannot_fill(batch_size):
     (images, labels), _ = zoo.load_cifar10_sample()
     with pytest.raises(ValueError, match=f"`batch_size`.*1500.*batch_size={batch_size}"):
         zoo.augmented(images, labels, batch_size)
-
-
-@pytest.mark.parametrize(
-    "network, convolutions, binary_weights",
-    [(zoo.ResNet8, 6, 165_888), (zoo.ResNet20, 18, 267_264)],
-)
-def test_networks_have_the_same_weights_with_and_without_codewords(
-    network, convolutions, binary_weights
-):
-    plain, sparse = network(), network(num_codewords=16, selection="fixed", num_classes=7)
-    kernels = [layer.kernel for layer in plain.layers if isinstance(layer, lq.layers.QuantConv2D)]
-    assert len(kernels) == convolutions
-    assert sum(kernel.shape.num_elements() for kernel in kernels) == binary_weights
-    assert len(sks.layers.sparse_kernels(sparse)) == convolutions
-    names = [[layer.name for layer in model.layers[1:]] for model in (plain, sparse)]
-    assert names[0] == names[1]
-    assert sparse(tf.zeros((2, 32, 32, 3))).shape == (2, 7)
-
-
-def test_networks_refuse_images_that_they_cannot_halve():
-    with pytest.raises(ValueError, match=r"`input_shape`.*divisible by 8.*\(28, 28, 3\)"):
-        zoo.ResNet8(input_shape=(28, 28, 3))
