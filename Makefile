@@ -46,7 +46,7 @@ wheel: $(READY)
 $(READY): setup.cfg pyproject.toml $(wildcard constraints/*.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit("larq-sks needs Python 3.10, 3.11 or 3.12 and $(PYTHON) is %d.%d: name another, as in make PYTHON=python3.11" % v)'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tensorflow-cpu,plot,lce,dev]' \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tensorflow-cpu,plot,analyze,lce,dev]' \
 		--constraint constraints/$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
 	@touch $@
 

@@ -174,6 +174,37 @@ def summary(source, as_json) -> None:
 
 
 @main.command()
+@click.argument("sources", metavar="FILE...", type=_PATH, nargs=-1, required=True)
+@click.option("--plot", type=_PATH, help="Draw share of use against rank: a .png or .svg file.")
+@_force
+@_json
+def analyze(sources, plot, force, as_json) -> None:
+    """Measures how unequally the binary kernels of each FILE use the sign patterns.
+
+    FILE may here also be a .npz of kernels: NAME.kernel_bits with NAME.kernel_shape, or weights. Prints
+    histograms' figures, beside those of signs drawn by lot, and power-law fits.
+    """
+    if plot:
+        check_target(plot, (".png", ".svg"), force, "--plot")
+    with working("Importing"):
+        from larq_sks import analysis
+        from larq_sks_cli.analysis import analyze_file, draw
+
+        analysis.check_powerlaw()
+    analyses = []
+    for source in sources:
+        with working(f"Analysing {source}"):
+            analyses.append(analyze_file(source))
+    if plot:
+        draw(analyses, plot)
+    if as_json:
+        parts = zip(sources, analyses, strict=True)
+        print_json({"files": [{"path": path, **each.as_dict()} for path, each in parts]})
+    else:
+        click.echo("\n\n".join(map(str, analyses)))
+
+
+@main.command()
 @click.argument("source", metavar="FILE", type=_PATH)
 @click.option("--data", type=_PATH, required=True, help="Folder of TensorFlow Datasets.")
 @click.option("--dataset", default="cifar10", show_default=True, help="Name of the data set there.")
@@ -203,6 +234,80 @@ def evaluate(source, data, dataset, split, batch_size, limit, as_json) -> None:
         click.echo(
             f"{accuracy:.2%} of {images.number:,} images ({dataset}, {split}): {correct:,} correct."
         )
+
+
+@main.command()
+@_json
+def zoo(as_json) -> None:
+    """Lists the networks of larq_sks_zoo: those with weights, and recipes for the others."""
+    with working("Reading the cards"):
+        from larq_sks_cli import zoo_command
+    if as_json:
+        print_json(zoo_command.listing())
+    else:
+        zoo_command.show()
+
+
+@main.command()
+@click.argument("recipe", metavar="RECIPE", required=False)
+@click.option("--list", "as_list", is_flag=True, help="List the recipes and stop.")
+@click.option(
+    "--num-codewords",
+    type=click.IntRange(min=1),
+    help="Codewords of each binary 3×3 kernel. Without it: 1 bit a weight.",
+)
+@click.option(
+    "--selection",
+    type=click.Choice(["permutation", "fixed"]),
+    default="permutation",
+    show_default=True,
+    help="With --num-codewords: learn which codewords, or leave them as they are at the start.",
+)
+@click.option(
+    "--start",
+    metavar="FILE|none",
+    help="With --num-codewords: the trained 1-bit network to begin with (.sks or .h5), or none for "
+    "random weights.  [default: the one that comes with the package]",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option(
+    "--data-dir",
+    type=_PATH,
+    help="Folder of TensorFlow Datasets.  [default: TFDS_DATA_DIR or ~/tensorflow_datasets]",
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Of each stage, not the recipe's.")
+@click.option("--output", type=_PATH, help="Folder of the run.  [default: one in larq-sks-runs/]")
+@click.option("--teacher", type=_PATH, help="A network to learn from beside the labels.")
+@click.option(
+    "--distribute",
+    type=click.Choice(["mirrored", "multi-worker"]),
+    help="On all GPUs of this machine, or on the machines that TF_CONFIG names.",
+)
+@click.option("--mixed-precision", is_flag=True, help="float16 on a GPU, bfloat16 on a CPU.")
+@_json
+def train(recipe, as_list, as_json, **options) -> None:
+    """Trains a network by a RECIPE, at 1 bit a weight or with few codewords.
+
+    A run that was broken off goes on when it is called again in the same way, and comes to the same
+    result. Nothing is downloaded.
+    """
+    if as_list == bool(recipe):
+        raise click.UsageError("Give the name of a RECIPE, or --list.")
+    with working("Starting"):
+        from larq_sks_cli import training
+    if as_list:
+        listing = training.listing()
+        if as_json:
+            print_json({"recipes": listing})
+        else:
+            for entry in listing:
+                click.echo(f"{entry['recipe']:28} {entry['description']}")
+        return
+    output, trained = training.train(recipe, **options)
+    if as_json:
+        print_json({"path": output, "new": trained.is_new, **trained.record})
+    else:
+        click.echo(training.text(output, trained))
 
 
 @main.command()

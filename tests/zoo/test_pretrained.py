@@ -205,7 +205,7 @@ def test_a_file_that_changed_is_refused(folder):
 
 
 # Remove the mark once they are there: it fails then.
-@pytest.mark.xfail(reason="the networks are in training")
+@pytest.mark.xfail(reason="those with few codewords are in training")
 def test_the_package_has_the_networks_that_it_promises():
     cards = pretrained.cards()
     assert {(card.network, card.num_codewords) for card in cards} >= PROMISED
@@ -224,7 +224,8 @@ def test_pretrained_networks_are_what_their_cards_say(card):
     assert size == card.bytes < 1_000_000
     assert sks.storage.describe(card.path)["latent"] == card.latent
     model = getattr(zoo, card.network)(num_codewords=card.num_codewords, weights=card.dataset)
-    assert sample_accuracy(model) == card.sample_accuracy
+    # On another processor a score near a tie may turn, here of up to two images.
+    assert sample_accuracy(model) == pytest.approx(card.sample_accuracy, abs=0.2)
     np.testing.assert_array_equal(scores(model), scores(sks.load(card.path)))
     for name, value in pretrained.figures(model).items():
         assert value == pytest.approx(getattr(card, name)), name

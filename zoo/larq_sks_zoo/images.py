@@ -62,7 +62,7 @@ def preprocess_input(images: tf.Tensor) -> tf.Tensor:
 
 
 def augmented(
-    images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int = 0
+    images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int = 0, first_step: int = 0
 ) -> tf.data.Dataset:
     """Makes an endless dataset of shuffled, randomly mirrored and shifted batches for training.
 
@@ -80,14 +80,15 @@ def augmented(
         labels: Classes as integers `(count,)`.
         batch_size: Images a batch, from 1 to `count`.
         seed: An integer; other seeds give other batches.
+        first_step: Number of the batch to begin with, 0 or more: those before it are not made.
 
     Returns:
         An endless `tf.data.Dataset` of pairs: preprocessed float32 images
             `(batch_size, height, width, channels)` and labels `(batch_size,)`.
 
     Raises:
-        ValueError: If `batch_size` is not between 1 and the number of images, or if the labels are not as
-            many as the images.
+        ValueError: If `batch_size` is not between 1 and the number of images, if `first_step` is below 0,
+            or if the labels are not as many as the images.
     """
     count, height, width = images.shape[:3]
     if len(labels) != count:
@@ -99,6 +100,8 @@ def augmented(
             f"`batch_size` must be between 1 and the number of images ({count}). "
             f"Received: batch_size={batch_size}."
         )
+    if first_step < 0:
+        raise ValueError(f"`first_step` must be 0 or more. Received: first_step={first_step}.")
     shift = 4
     border = [[0, 0], [shift, shift], [shift, shift], [0, 0]]
     # Padded as bytes, which keeps all of CIFAR-10 at a quarter of a gigabyte; grey is about zero.
@@ -129,5 +132,7 @@ def augmented(
         batch = tf.gather(batch, columns, axis=2, batch_dims=1)
         return preprocess_input(batch), tf.gather(classes, chosen)
 
-    batches = tf.data.Dataset.counter().flat_map(shuffled)
-    return batches.enumerate().map(make_batch).prefetch(2)
+    passes, left = divmod(first_step, count // batch_size)
+    # Skipped as numbers of images, which costs nothing.
+    batches = tf.data.Dataset.counter(passes).flat_map(shuffled).skip(left)
+    return batches.enumerate(first_step).map(make_batch).prefetch(2)

@@ -1,0 +1,422 @@
+"""Carries out a recipe, from the data to the files of the trained network."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import os
+import platform
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import larq_sks as sks
+import larq_sks_zoo as zoo
+from larq_sks.convert.clone import clone, remake
+from larq_sks_zoo import pretrained
+from larq_sks_zoo.training import datasets, distillation, fitting, folder
+from larq_sks_zoo.training.datasets import Data
+from larq_sks_zoo.training.recipe import Recipe, Stage
+
+SELECTIONS = ("permutation", "fixed")
+DISTRIBUTIONS = ("mirrored", "multi-worker")
+_NUMERICS = ("TF_", "OMP_", "ONEDNN_", "XLA_", "CUDA_", "NVIDIA_TF32", "CUBLAS_")
+"""Beginnings of the names of environment variables that may change the last bits."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run came to."""
+
+    model: tf.keras.Model
+    """The network, in float32 and not compiled."""
+    record: dict
+    """What `run.json` holds."""
+    is_new: bool
+    """Whether this call trained it; if not, the folder held the finished run."""
+
+
+def train(
+    recipe: Recipe,
+    output: str | os.PathLike,
+    *,
+    num_codewords: int | None = None,
+    selection: str = "permutation",
+    start: str | os.PathLike | None = None,
+    seed: int = 0,
+    data_dir: str | os.PathLike | None = None,
+    epochs: int | None = None,
+    teacher: str | os.PathLike | None = None,
+    distribute: str | None = None,
+    mixed_precision: bool = False,
+) -> Trained:
+    """Trains a network by a recipe and writes it, with its log, to a folder.
+
+    A run that was broken off goes on from its last complete epoch when it is called again, with the
+    same result as without the break, to the last bit where the machine's arithmetic repeats.
+
+    Example:
+        ```python
+        trained = train(recipes.get("resnet8-cifar10_sample"), "runs/first")
+        trained.record["results"]["accuracy"]
+        ```
+
+    Arguments:
+        recipe: The recipe.
+        output: Folder for `log.csv`, `tensorboard/`, `run.json`, `final.sks` and `final.weights.h5`.
+        num_codewords: Codewords of each binary kernel; `None` for 1 bit a weight.
+        selection: Who chooses them: `"permutation"` (learned) or `"fixed"`.
+        start: With `num_codewords`: the trained 1-bit network to begin with, a .sks or .h5 file; `None`
+            for the one that comes with the package; `"none"` to train from random weights.
+        seed: Decides initial weights, batches and random codewords.
+        data_dir: Folder of TensorFlow Datasets: see `datasets.read`.
+        epochs: Epochs of each stage in place of the recipe's, 1 or more.
+        teacher: A network whose outputs to learn beside the labels: a .sks, .keras or .h5 file.
+        distribute: `"mirrored"`: on all GPUs of this machine; `"multi-worker"`: on the machines that
+            the environment variable TF_CONFIG names; `None`: on one device.
+        mixed_precision: Whether to compute in 16 bits: float16 on a GPU, bfloat16 on a CPU. Weights and
+            logits stay float32.
+
+    Returns:
+        The network and the record of the run.
+
+    Raises:
+        ValueError: If an argument is out of range, the data set is missing, or the folder holds
+            something else than this run.
+    """
+    strategy = _strategy(distribute)  # before all else, as workers must
+    is_chief = _is_chief(strategy)
+    output = Path(output)
+    if selection not in SELECTIONS:
+        raise ValueError(
+            f"`selection` must be one of {SELECTIONS}. Received: selection={selection!r}."
+        )
+    for name, value in (("num_codewords", num_codewords), ("epochs", epochs)):
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` must be 1 or more. Received: {name}={value!r}.")
+    start_path = _start(recipe, num_codewords, start)
+    stages = [recipe.compact] if start_path else list(recipe.stages)
+    if epochs:
+        stages = [_shortened(stage, epochs) for stage in stages]
+    for stage in stages:
+        if stage.batch_size % strategy.num_replicas_in_sync:
+            raise ValueError(
+                f"The batch of {stage.batch_size} images must divide among the devices. Received: "
+                f"{strategy.num_replicas_in_sync} of them."
+            )
+    precision = _precision(mixed_precision)
+    settings = {
+        "recipe": recipe.name,
+        "network": recipe.network,
+        "dataset": recipe.dataset,
+        "options": recipe.options,
+        "stages": [asdict(stage) for stage in stages],
+        "num_codewords": num_codewords,
+        "selection": selection if num_codewords else None,
+        "start": _digest(start_path),
+        "seed": seed,
+        "teacher": _digest(teacher),
+        "replicas": strategy.num_replicas_in_sync,
+        "precision": precision,
+    }
+    finished = folder.begin(output, settings, write=False)
+    if finished:
+        shutil.rmtree(output / "backup", ignore_errors=True)
+        shape = finished["results"]["image_shape"], finished["results"]["num_classes"]
+        model = _build(recipe, *shape, num_codewords, selection)
+        model.load_weights(output / folder.WEIGHTS)
+        return Trained(model, finished, False)
+    data = datasets.read(recipe.dataset, data_dir)
+    shape = data.image_shape, data.num_classes
+    if is_chief:
+        folder.begin(output, settings)
+    began = datetime.datetime.now(datetime.timezone.utc)
+    weights = None
+    if start_path:
+        weights = _build(recipe, *shape, None, selection, weights=start_path).get_weights()
+    for number, stage in enumerate(stages, 1):
+        codewords = num_codewords if number == len(stages) else None
+        set_seeds(seed)
+        values = weights
+        if codewords is not None and weights is not None:
+            values = _compacted(recipe, shape, weights, codewords, selection)
+        with strategy.scope(), _policy(precision):
+            network = _build(recipe, *shape, codewords, selection)
+            if not stage.binary_kernels:
+                network = with_float_kernels(network)
+            if values is not None:
+                network.set_weights(values)
+            outputs = _outputs(network)
+            model = network
+            if precision != "float32":
+                float32 = tf.keras.layers.Activation("linear", dtype="float32", name="float32")
+                model = tf.keras.Model(network.input, float32(network.output))
+            trained = model
+            if teacher is not None:
+                trained = distillation.distilled(model, _read_network(Path(teacher)))
+            fitting.compile_for(trained, outputs, stage, data.train_images // stage.batch_size)
+        fitting.fit(
+            trained,
+            stage,
+            data,
+            seed,
+            output,
+            number,
+            sum(earlier.epochs for earlier in stages[: number - 1]),
+            _selection_callbacks(network, from_scratch=start_path is None),
+            is_chief,
+            f"stage {number}/{len(stages)}, " if len(stages) > 1 else "",
+        )
+        weights = network.get_weights()
+    # In float32 and outside the strategy: the network as its user builds it.
+    final = _build(recipe, *shape, num_codewords, selection)
+    final.set_weights(weights)
+    record: dict = {"settings": settings}
+    if is_chief:
+        record |= _surroundings(began)
+        record["results"] = _results(final, data) | _write(final, output, num_codewords)
+        folder.write_json(output / folder.RUN, record)
+        shutil.rmtree(output / "backup", ignore_errors=True)
+    return Trained(final, record, True)
+
+
+def set_seeds(seed: int) -> None:
+    """Seeds like Keras' `set_random_seed`, after which tf-keras 2.18 fails on Python 3.12."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global generator is what is to be seeded
+    tf.random.set_seed(seed)
+
+
+def with_float_kernels(model: tf.keras.Model) -> tf.keras.Model:
+    """Copies a network with its weights, but leaves the kernels of its binary layers floats.
+
+    Example:
+        ```python
+        first_stage = with_float_kernels(zoo.ResNet18())
+        ```
+
+    Arguments:
+        model: A 1-bit network.
+
+    Returns:
+        A network whose `get_weights` are in the order of the given one's.
+    """
+
+    def unquantised(layer):
+        if getattr(layer, "kernel_quantizer", None) is None:
+            return None
+        return remake(layer, {"kernel_quantizer": None})
+
+    return clone(model, unquantised)[0]
+
+
+def _strategy(distribute: str | None) -> tf.distribute.Strategy:
+    if distribute is None:
+        return tf.distribute.get_strategy()
+    if distribute == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if distribute != "multi-worker":
+        raise ValueError(
+            f"`distribute` must be one of {DISTRIBUTIONS}, or `None`. Received: {distribute!r}."
+        )
+    if "TF_CONFIG" not in os.environ:
+        raise ValueError(
+            "The environment variable TF_CONFIG must name the workers and which of them this is, such as "
+            '{"cluster": {"worker": ["host1:1234", "host2:1234"]}, "task": {"type": "worker", "index": 0}}.'
+        )
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Tells whether this process writes the files: the chief, or else the first worker."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or "worker" not in resolver.cluster_spec().jobs:
+        return True
+    first = "chief" if "chief" in resolver.cluster_spec().jobs else "worker"
+    return (resolver.task_type, resolver.task_id) == (first, 0)
+
+
+def _start(recipe: Recipe, num_codewords: int | None, start) -> Path | None:
+    """Finds the file of the network to begin with; `None`: from random weights."""
+    if num_codewords is None:
+        if start not in (None, "none"):
+            raise ValueError(
+                "`start` is for training with `num_codewords`, from a 1-bit network. "
+                f"Received: start={str(start)!r} without `num_codewords`."
+            )
+        return None
+    if start == "none":
+        return None
+    if start is None:
+        try:
+            card = pretrained.card(recipe.network, recipe.dataset.removesuffix("_sample"), None)
+        except ValueError as error:
+            raise ValueError(
+                f"The package has no trained 1-bit {recipe.network} for {recipe.dataset} to begin with. "
+                f"Train one by `larq-sks train {recipe.name}` and give its final.sks by --start, or "
+                "--start none to begin with random weights."
+            ) from error
+        card.check()
+        return card.path
+    if not Path(start).is_file():
+        raise ValueError(f"`start` must be a file that exists, or 'none'. Received: '{start}'.")
+    return Path(start)
+
+
+def _shortened(stage: Stage, epochs: int) -> Stage:
+    return replace(stage, epochs=epochs, warmup=stage.warmup if stage.warmup < epochs else 0)
+
+
+def _precision(mixed: bool) -> str:
+    if not mixed:
+        return "float32"
+    return "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
+
+
+@contextlib.contextmanager
+def _policy(precision: str) -> Iterator[None]:
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(precision)
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+def _digest(path: str | os.PathLike | None) -> str | None:
+    """Names the file by what it holds, wherever it is."""
+    if path is None:
+        return None
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no file '{path}'.")
+    return f"{path.name}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def _build(
+    recipe: Recipe, image_shape, num_classes, num_codewords, selection, **options
+) -> tf.keras.Model:
+    return getattr(zoo, recipe.network)(
+        num_codewords=num_codewords,
+        selection=selection,
+        input_shape=tuple(image_shape),
+        num_classes=num_classes,
+        **recipe.options,
+        **options,
+    )
+
+
+def _compacted(
+    recipe: Recipe, shape: tuple[tuple[int, ...], int], weights, num_codewords, selection
+) -> list[np.ndarray]:
+    """Returns the weights of the network with few codewords that a 1-bit network's weights give."""
+    parent = _build(recipe, *shape, None, selection)
+    parent.set_weights(weights)
+    return sks.sparsify(parent, num_codewords, selection).get_weights()
+
+
+def _outputs(network: tf.keras.Model) -> str:
+    last = network.layers[-1]
+    is_softmax = getattr(last, "activation", None) is tf.keras.activations.softmax
+    return "softmax" if is_softmax or isinstance(last, tf.keras.layers.Softmax) else "logits"
+
+
+def _selection_callbacks(network, from_scratch: bool) -> list[tf.keras.callbacks.Callback]:
+    selections = [
+        kernel.quantizer.selection
+        for kernel in sks.layers.sparse_kernels(network)
+        if kernel.quantizer.uses_selection
+    ]
+    if not selections:
+        return []
+    log = sks.callbacks.SelectionLog()
+    if not isinstance(selections[0], sks.selections.Permutation):
+        return [log]
+    if from_scratch:
+        return [sks.callbacks.SelectionSchedule(whole=0.5), log]
+    return [sks.callbacks.SelectionSchedule(), log]
+
+
+def _read_network(path: Path) -> tf.keras.Model:
+    if path.suffix == ".sks":
+        return sks.load(path)
+    try:
+        return tf.keras.models.load_model(path, compile=False)
+    except Exception as error:  # whatever Keras meets in a bad file
+        raise ValueError(
+            f"`teacher` must be a .sks file or a Keras model. '{path}': {error}"
+        ) from error
+
+
+def _results(model: tf.keras.Model, data: Data) -> dict:
+    correct = sum(
+        int(np.sum(model.predict_on_batch(images).argmax(axis=-1) == labels))
+        for images, labels in data.test(500).as_numpy_iterator()
+    )
+    figures = sks.models.summary(model, print_fn=lambda line: None)
+    return {
+        "accuracy": 100 * correct / data.test_images,
+        "test_images": data.test_images,
+        "image_shape": data.image_shape,
+        "num_classes": data.num_classes,
+        **pretrained.figures(model),
+        "binary_bits": figures.cost.bits,
+        "codebook_bits": figures.cost.codebook_bits,
+        "model_bits": figures.bits,
+    }
+
+
+def _write(model: tf.keras.Model, output: Path, num_codewords: int | None) -> dict:
+    with tempfile.TemporaryDirectory(dir=output) as aside:
+        temporary = Path(aside, folder.WEIGHTS)
+        model.save_weights(temporary)
+        os.replace(temporary, output / folder.WEIGHTS)
+    # The latent weights of 1-bit networks, for those who begin with them.
+    path = output / folder.NETWORK
+    note = None
+    try:
+        sks.save(model, path, latent=num_codewords is None)
+    except ValueError as error:  # some of larq-zoo's networks hold what such a file cannot
+        path, note = output / folder.WEIGHTS, f"No {folder.NETWORK}: {error}"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest, "note": note}
+
+
+def _surroundings(began: datetime.datetime) -> dict:
+    """Says by what and where the run was made."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    gpus = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    packages = ("larq-sks", "larq", "tensorflow", "tensorflow-cpu", "tf-keras", "numpy")
+    versions = {"python": platform.python_version()}
+    for name in packages:
+        with contextlib.suppress(ModuleNotFoundError):
+            versions[name] = version(name)
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "began": began.isoformat(timespec="seconds"),
+        "finished": now.isoformat(timespec="seconds"),
+        "versions": versions,
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "gpus": gpus,
+        },
+        "environment": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(_NUMERICS) and name != "TF_CONFIG"
+        },
+    }
