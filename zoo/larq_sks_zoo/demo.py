@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import lzma
-import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.table import Table
 import larq_sks as sks
 from larq_sks_zoo.images import augmented, load_cifar10_sample, preprocess_input
 from larq_sks_zoo.resnet import ResNet8
+from larq_sks_zoo.training.run import set_seeds
 
 NUM_CODEWORDS = 32
 BATCH_SIZE = 128
@@ -114,7 +114,7 @@ def run(output: Path, epochs: int = 10, steps: int = 55, seed: int = 0) -> list[
     for name, options, callbacks in runs:
         _console.rule(name)
         tf.keras.backend.clear_session()
-        _set_seeds(seed)
+        set_seeds(seed)
         model = ResNet8(**options)
         accuracy, seconds = _train(model, train, test, epochs, steps, seed, callbacks)
         results.append(Result(name, *_sizes(model), accuracy, seconds))
@@ -128,13 +128,6 @@ def run(output: Path, epochs: int = 10, steps: int = 55, seed: int = 0) -> list[
     _draw(sks.codewords(model), output / "codewords.png")
     _console.print(f"Results, the learned network and its log are in {output}/.")
     return results
-
-
-def _set_seeds(seed: int) -> None:
-    """Seeds like Keras' `set_random_seed`, after which tf-keras 2.18 fails on Python 3.12."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the global generator is what is to be seeded
-    tf.random.set_seed(seed)
 
 
 def _sizes(model) -> tuple[float, float, float]:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import os
-import platform
 import random
 import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +17,10 @@ import larq_sks as sks
 import larq_sks_zoo as zoo
 from larq_sks.convert.clone import clone, remake
 from larq_sks_zoo import pretrained
-from larq_sks_zoo.training import datasets, distillation, fitting, folder
-from larq_sks_zoo.training.datasets import Data
+from larq_sks_zoo.training import datasets, devices, distillation, fitting, folder, results
 from larq_sks_zoo.training.recipe import Recipe, Stage
 
 SELECTIONS = ("permutation", "fixed")
-DISTRIBUTIONS = ("mirrored", "multi-worker")
-_NUMERICS = ("TF_", "OMP_", "ONEDNN_", "XLA_", "CUDA_", "NVIDIA_TF32", "CUBLAS_")
-"""Beginnings of the names of environment variables that may change the last bits."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +83,8 @@ def train(
         ValueError: If an argument is out of range, the data set is missing, or the folder holds
             something else than this run.
     """
-    strategy = _strategy(distribute)  # before all else, as workers must
-    is_chief = _is_chief(strategy)
+    strategy = devices.strategy(distribute)  # before all else, as workers must
+    is_chief = devices.is_chief(strategy)
     output = Path(output)
     if selection not in SELECTIONS:
         raise ValueError(
@@ -113,7 +103,7 @@ def train(
                 f"The batch of {stage.batch_size} images must divide among the devices. Received: "
                 f"{strategy.num_replicas_in_sync} of them."
             )
-    precision = _precision(mixed_precision)
+    precision = devices.precision(mixed_precision)
     settings = {
         "recipe": recipe.name,
         "network": recipe.network,
@@ -149,7 +139,7 @@ def train(
         values = weights
         if codewords is not None and weights is not None:
             values = _compacted(recipe, shape, weights, codewords, selection)
-        with strategy.scope(), _policy(precision):
+        with strategy.scope(), devices.policy(precision):
             network = _build(recipe, *shape, codewords, selection)
             if not stage.binary_kernels:
                 network = with_float_kernels(network)
@@ -182,8 +172,10 @@ def train(
     final.set_weights(weights)
     record: dict = {"settings": settings}
     if is_chief:
-        record |= _surroundings(began)
-        record["results"] = _results(final, data) | _write(final, output, num_codewords)
+        record |= results.surroundings(began)
+        record["results"] = results.measured(final, data) | results.write(
+            final, output, num_codewords
+        )
         folder.write_json(output / folder.RUN, record)
         shutil.rmtree(output / "backup", ignore_errors=True)
     return Trained(final, record, True)
@@ -219,32 +211,6 @@ def with_float_kernels(model: tf.keras.Model) -> tf.keras.Model:
     return clone(model, unquantised)[0]
 
 
-def _strategy(distribute: str | None) -> tf.distribute.Strategy:
-    if distribute is None:
-        return tf.distribute.get_strategy()
-    if distribute == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    if distribute != "multi-worker":
-        raise ValueError(
-            f"`distribute` must be one of {DISTRIBUTIONS}, or `None`. Received: {distribute!r}."
-        )
-    if "TF_CONFIG" not in os.environ:
-        raise ValueError(
-            "The environment variable TF_CONFIG must name the workers and which of them this is, such as "
-            '{"cluster": {"worker": ["host1:1234", "host2:1234"]}, "task": {"type": "worker", "index": 0}}.'
-        )
-    return tf.distribute.MultiWorkerMirroredStrategy()
-
-
-def _is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Tells whether this process writes the files: the chief, or else the first worker."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or "worker" not in resolver.cluster_spec().jobs:
-        return True
-    first = "chief" if "chief" in resolver.cluster_spec().jobs else "worker"
-    return (resolver.task_type, resolver.task_id) == (first, 0)
-
-
 def _start(recipe: Recipe, num_codewords: int | None, start) -> Path | None:
     """Finds the file of the network to begin with; `None`: from random weights."""
     if num_codewords is None:
@@ -274,22 +240,6 @@ def _start(recipe: Recipe, num_codewords: int | None, start) -> Path | None:
 
 def _shortened(stage: Stage, epochs: int) -> Stage:
     return replace(stage, epochs=epochs, warmup=stage.warmup if stage.warmup < epochs else 0)
-
-
-def _precision(mixed: bool) -> str:
-    if not mixed:
-        return "float32"
-    return "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
-
-
-@contextlib.contextmanager
-def _policy(precision: str) -> Iterator[None]:
-    before = tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy(precision)
-    try:
-        yield
-    finally:
-        tf.keras.mixed_precision.set_global_policy(before)
 
 
 def _digest(path: str | os.PathLike | None) -> str | None:
@@ -355,68 +305,3 @@ def _read_network(path: Path) -> tf.keras.Model:
         raise ValueError(
             f"`teacher` must be a .sks file or a Keras model. '{path}': {error}"
         ) from error
-
-
-def _results(model: tf.keras.Model, data: Data) -> dict:
-    correct = sum(
-        int(np.sum(model.predict_on_batch(images).argmax(axis=-1) == labels))
-        for images, labels in data.test(500).as_numpy_iterator()
-    )
-    figures = sks.models.summary(model, print_fn=lambda line: None)
-    return {
-        "accuracy": 100 * correct / data.test_images,
-        "test_images": data.test_images,
-        "image_shape": data.image_shape,
-        "num_classes": data.num_classes,
-        **pretrained.figures(model),
-        "binary_bits": figures.cost.bits,
-        "codebook_bits": figures.cost.codebook_bits,
-        "model_bits": figures.bits,
-    }
-
-
-def _write(model: tf.keras.Model, output: Path, num_codewords: int | None) -> dict:
-    with tempfile.TemporaryDirectory(dir=output) as aside:
-        temporary = Path(aside, folder.WEIGHTS)
-        model.save_weights(temporary)
-        os.replace(temporary, output / folder.WEIGHTS)
-    # The latent weights of 1-bit networks, for those who begin with them.
-    path = output / folder.NETWORK
-    note = None
-    try:
-        sks.save(model, path, latent=num_codewords is None)
-    except ValueError as error:  # some of larq-zoo's networks hold what such a file cannot
-        path, note = output / folder.WEIGHTS, f"No {folder.NETWORK}: {error}"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest, "note": note}
-
-
-def _surroundings(began: datetime.datetime) -> dict:
-    """Says by what and where the run was made."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    gpus = [
-        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    packages = ("larq-sks", "larq", "tensorflow", "tensorflow-cpu", "tf-keras", "numpy")
-    versions = {"python": platform.python_version()}
-    for name in packages:
-        with contextlib.suppress(ModuleNotFoundError):
-            versions[name] = version(name)
-    return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "began": began.isoformat(timespec="seconds"),
-        "finished": now.isoformat(timespec="seconds"),
-        "versions": versions,
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "system": platform.system(),
-            "gpus": gpus,
-        },
-        "environment": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name.startswith(_NUMERICS) and name != "TF_CONFIG"
-        },
-    }
