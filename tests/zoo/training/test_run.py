@@ -251,13 +251,15 @@ def test_float_kernels_go_over_into_binary_ones(tmp_path):
     np.testing.assert_array_equal(floats(inputs), plain(inputs))
 
 
-def test_mirrored_on_one_device_is_the_same_run(parent, tmp_path):
+def test_mirrored_on_one_device_trains_alike(parent, tmp_path):
     trained = run.train(SAMPLE, tmp_path / "run", epochs=1, distribute="mirrored")
     assert trained.record["settings"]["replicas"] == max(
         1, len(tf.config.list_physical_devices("GPU"))
     )
     assert trained.record["results"]["test_images"] == 1000
-    assert abs(trained.record["results"]["accuracy"] - parent[1].record["results"]["accuracy"]) < 5
+    # Not the same: under a strategy TensorFlow draws other initial weights from one seed.
+    losses = [float(rows(folder)[0]["loss"]) for folder in (tmp_path / "run", parent[0])]
+    assert abs(losses[0] - losses[1]) < 0.3
 
 
 WORKER = """
