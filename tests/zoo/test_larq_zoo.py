@@ -102,7 +102,9 @@ def test_weights_go_over_though_larq_zoo_numbers_its_layers_anew(network, name, 
     images = tf.random.stateless_uniform([2, *SHAPE], [2, 3], -1, 1)
     sks.save(first, tmp_path / name) if name == "net.sks" else first.save(tmp_path / name)
     again = network(**options, weights=tmp_path / name)
-    assert not np.array_equal(network(**options)(images), first(images))
+    # Others without the file. By the weights, as outputs of a softmax without training may be 0 and 1.
+    other = network(**options)
+    assert any(map(np.any, map(np.not_equal, other.get_weights(), first.get_weights())))
     np.testing.assert_array_equal(again(images), first(images))
 
 
