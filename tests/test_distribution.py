@@ -1,8 +1,6 @@
 """Training on several replicas: all of them hold the same selection."""
 
-import json
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -125,22 +123,14 @@ def test_two_devices_hold_the_same_selection(tmp_path):
     assert_saved(tmp_path / "model")
 
 
-def test_two_workers_hold_the_same_selection(tmp_path):
-    sockets = [socket.socket() for _ in range(2)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    workers = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
+def test_two_workers_hold_the_same_selection(tmp_path, two_workers):
     processes = [
         start(
             WORKER,
             tmp_path / f"model_{index}",
-            TF_CONFIG=json.dumps(
-                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-            ),
+            TF_CONFIG=config,
         )
-        for index in range(2)
+        for index, config in enumerate(two_workers)
     ]
     finish(*processes)
     first, second = (np.load(tmp_path / f"model_{index}.npz") for index in range(2))

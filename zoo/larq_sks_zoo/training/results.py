@@ -21,7 +21,9 @@ from larq_sks_zoo.training import folder
 from larq_sks_zoo.training.datasets import Data
 
 _NUMERICS = ("TF_", "OMP_", "ONEDNN_", "XLA_", "CUDA_", "NVIDIA_TF32", "CUBLAS_")
-"""Beginnings of the names of environment variables that may change the last bits."""
+"""Beginnings of the names of environment variables that may change the last bits..."""
+_NO_NUMERICS = ("TF_CONFIG", "TF_CPP_", "TF_CLI_")
+"""... and of those that do not."""
 
 
 def measured(model: tf.keras.Model, data: Data) -> dict:
@@ -30,16 +32,12 @@ def measured(model: tf.keras.Model, data: Data) -> dict:
         int(np.sum(model.predict_on_batch(images).argmax(axis=-1) == labels))
         for images, labels in data.test(500).as_numpy_iterator()
     )
-    figures = sks.models.summary(model, print_fn=lambda line: None)
     return {
         "accuracy": 100 * correct / data.test_images,
         "test_images": data.test_images,
         "image_shape": data.image_shape,
         "num_classes": data.num_classes,
         **pretrained.figures(model),
-        "binary_bits": figures.cost.bits,
-        "codebook_bits": figures.cost.codebook_bits,
-        "model_bits": figures.bits,
     }
 
 
@@ -86,6 +84,6 @@ def surroundings(began: datetime.datetime) -> dict:
         "environment": {
             name: value
             for name, value in sorted(os.environ.items())
-            if name.startswith(_NUMERICS) and name != "TF_CONFIG"
+            if name.startswith(_NUMERICS) and not name.startswith(_NO_NUMERICS)
         },
     }
