@@ -17,7 +17,7 @@ XNOR = SHARED / "xnor_vgg16_cifar10.npz"
 
 
 def resnet8() -> tf.keras.Model:
-    """Builds the 1-bit ResNet8 that `first_evidence.py` trained: 73.73 % on CIFAR-10's test images."""
+    """Builds the 1-bit ResNet8 that `selections.py` trained: 73.73 % on CIFAR-10's test images."""
     model = zoo.ResNet8()
     model.load_weights(RESULTS / "parent.weights.h5")
     return model

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import click
 import tensorflow as tf
-from first_evidence import FINE_RATE, PARENT_RATE, RESULTS, fit, load_data
+from selections import FINE_RATE, RESULTS, SCRATCH_RATE, fit, load_data
 
 import larq_sks as sks
 import larq_sks_zoo as zoo
@@ -45,7 +45,7 @@ def trained(name: str, make, data, epochs: int, rate: float) -> tf.keras.Model:
 def main(data_dir, epochs, fine_epochs):
     """Trains ResNet-20 at 1 bit and then with 32 codewords."""
     data = load_data(data_dir)
-    parent = trained("resnet20", zoo.ResNet20, data, epochs, PARENT_RATE)
+    parent = trained("resnet20", zoo.ResNet20, data, epochs, SCRATCH_RATE)
     weights = [layer.get_weights() for layer in parent.layers]
 
     def child():

@@ -1,0 +1,243 @@
+"""Which codewords should a network have? Trains one network under many selections, at equal budget.
+
+Two roads lead to a small binary ResNet with n codewords a layer: `fine-tuned` begins with the network that
+this trained at 1 bit, `from scratch` with random weights and all codewords for the first half. All selections
+see the same batches. A finished run is a line of zoo/results/selections.csv; one that stands there is
+skipped, so the command goes on where it was stopped. `tables.py` makes tables of the record.
+
+    python zoo/evidence/selections.py --data-dir ~/tensorflow_datasets
+    python zoo/evidence/selections.py --codewords 16 --epochs 5 --selection random
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+import larq_sks as sks
+import larq_sks_zoo as zoo
+
+RESULTS = Path(__file__).parent / "results"
+RECORD = Path(__file__).parents[1] / "results" / "selections.csv"
+BATCH = 128
+PARENT_EPOCHS = 15
+SCRATCH_RATE, FINE_RATE = 3e-3, 1e-3
+FIELDS = (
+    "network", "road", "codewords", "epochs", "seed", "selection", "before", "after", "changed", "seconds",
+    "date", "machine", "versions", "command", "settings",
+)  # fmt: skip
+ROADS = ("fine-tuned", "from scratch")
+SELECTIONS = (
+    "1-bit", "random", "frequent", "coverage-hamming", "coverage-latent", "learned-coverage-latent",
+    "learned-random",
+)  # fmt: skip
+
+
+class Run(NamedTuple):
+    """What is trained: the columns that tell one line of the record from another."""
+
+    road: str
+    codewords: int
+    epochs: int
+    seed: int
+    selection: str
+    """`1-bit`, a start that stays fixed, or `learned-` and a start."""
+
+
+def start_of(kernel: sks.layers.SparseKernel, rule: str, seed: int) -> np.ndarray:
+    """Chooses the codewords of one kernel by the name of a rule."""
+    count, latent = kernel.quantizer.num_codewords, kernel.latent()
+    if rule == "random":
+        return np.random.default_rng(seed).permutation(512)[:count]
+    if rule == "frequent":
+        return sks.selections.most_frequent(latent, count)
+    return sks.selections.greedy_coverage(latent, count, score=rule.removeprefix("coverage-"))
+
+
+def load_data(data_dir: str | None):
+    """Reads all of CIFAR-10 through TensorFlow Datasets, as arrays."""
+    parts = tfds.load("cifar10", data_dir=data_dir, batch_size=-1)
+    return [
+        (part["image"].numpy(), part["label"].numpy()) for part in (parts["train"], parts["test"])
+    ]
+
+
+def fit(model, data, epochs: int, rate: float, seed: int, callbacks=()) -> float:
+    """Trains with Adam and a cosine from `rate` to 0; returns the accuracy on the test images."""
+    (images, labels), _ = data
+    steps = len(images) // BATCH
+    schedule = tf.keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
+    compile_model(model, schedule)
+    batches = zoo.augmented(images, labels, BATCH, seed)
+    model.fit(batches, steps_per_epoch=steps, epochs=epochs, verbose=2, callbacks=list(callbacks))
+    return evaluate(model, data)
+
+
+def compile_model(model, rate=0.0) -> None:
+    """Compiles with Adam and the loss of all runs."""
+    model.compile(
+        tf.keras.optimizers.Adam(rate),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+
+
+def evaluate(model, data) -> float:
+    """Returns the accuracy on all 10,000 test images in percent."""
+    _, (images, labels) = data
+    inputs = zoo.preprocess_input(images)
+    return 100 * model.evaluate(inputs, labels, batch_size=500, verbose=0)[1]
+
+
+def parent(data) -> tf.keras.Model:
+    """Trains the 1-bit network once, with a checkpoint an epoch, and keeps its weights."""
+    path = RESULTS / "parent.weights.h5"
+    model = zoo.ResNet8()
+    if path.exists():
+        model.load_weights(path)
+        return model
+    tf.keras.utils.set_random_seed(0)
+    model = zoo.ResNet8()
+    callbacks = [
+        tf.keras.callbacks.BackupAndRestore(RESULTS / "parent.backup"),
+        tf.keras.callbacks.CSVLogger(RESULTS / "parent.csv", append=True),
+    ]
+    fit(model, data, PARENT_EPOCHS, SCRATCH_RATE, 0, callbacks)
+    # From a copy that was never compiled, so that the file holds no optimizer.
+    kept = zoo.ResNet8()
+    kept.set_weights(model.get_weights())
+    kept.save_weights(path)
+    return kept
+
+
+def give_weights(child: tf.keras.Model, model: tf.keras.Model) -> None:
+    """Copies a 1-bit network's weights into the same network with codewords."""
+    for source, target in zip(model.layers, child.layers, strict=True):
+        weights = source.get_weights()
+        target.set_weights(weights + target.get_weights()[len(weights) :])
+
+
+def prepare(run: Run, child: tf.keras.Model, data) -> list[tf.keras.callbacks.Callback]:
+    """Gives a new network its start; returns the callbacks that lead its selection."""
+    learned = run.selection.startswith("learned-")
+    rule = run.selection.removeprefix("learned-")
+    schedule = sks.callbacks.SelectionSchedule
+    if run.road == "fine-tuned":
+        give_weights(child, parent(data))
+    elif rule in ("frequent", "coverage-latent"):
+        # A choice from the latent weights waits until there is something in them.
+        return [schedule(0.5, 0.25 if learned else 0.5, rule.removesuffix("-latent"))]
+    for kernel in sks.layers.sparse_kernels(child):
+        kernel.quantizer.selection.start_from(start_of(kernel, rule, run.seed))
+        kernel.quantizer.selection.phase = "learn" if learned else "frozen"
+    return [schedule()] if learned else []
+
+
+def train(run: Run, data) -> dict:
+    """Trains once; returns the line of the record."""
+    began = time.time()
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(run.seed)
+    selection = sks.selections.Permutation(seed=run.seed)
+    count = None if run.selection == "1-bit" else run.codewords
+    child = zoo.ResNet8(num_codewords=count, selection=selection)
+    callbacks = prepare(run, child, data)
+    kernels = sks.layers.sparse_kernels(child)
+    start = {kernel.name: kernel.quantizer.selected() for kernel in kernels}
+    compile_model(child)
+    before = evaluate(child, data)
+    rate = FINE_RATE if run.road == "fine-tuned" else SCRATCH_RATE
+    after = fit(child, data, run.epochs, rate, run.seed, callbacks)
+    # Counted from all codewords, as from scratch, a change is none.
+    moved = [np.setdiff1d(k.quantizer.selected(), start[k.name]) for k in kernels]
+    return {
+        "network": "ResNet8",
+        **run._asdict(),
+        "before": f"{before:.2f}",
+        "after": f"{after:.2f}",
+        "changed": sum(map(len, moved)) if run.road == "fine-tuned" else "",
+        "seconds": f"{time.time() - began:.0f}",
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": f"tensorflow {tf.__version__}, larq {version('larq')}, larq-sks {version('larq-sks')}",
+        "command": "python zoo/evidence/selections.py",
+        "settings": settings(selection, callbacks) if run.selection.startswith("learned-") else "",
+    }
+
+
+def settings(selection, callbacks) -> str:
+    """Names what decides how a selection learns."""
+    config = selection.get_config()
+    names = ("temperature", "noise", "iterations", "boost", "logit_scale")
+    return " ".join(
+        [*(f"{name}={config[name]}" for name in names), f"frozen={callbacks[0].frozen}"]
+    )
+
+
+def missing(roads, codewords, epochs, seeds, selections, done: set[Run]) -> Iterator[Run]:
+    """Lists the runs that are asked for and not recorded, seed by seed."""
+    for number in epochs:
+        for seed, road, selection in itertools.product(seeds, roads, selections):
+            # At 1 bit there are all 512 codewords.
+            for count in (512,) if selection == "1-bit" else codewords:
+                run = Run(road, count, number, seed, selection)
+                if run not in done:
+                    yield run
+
+
+def recorded(path: Path) -> set[Run]:
+    """Reads which runs stand in a record."""
+    if not path.exists():
+        return set()
+    with path.open(newline="") as file:
+        return {
+            Run(line["road"], *(int(line[name]) for name in Run._fields[1:4]), line["selection"])
+            for line in csv.DictReader(file)
+        }
+
+
+def several(name: str, kind, default: Sequence, help_text: str):
+    """Makes an option that may be given several times."""
+    return click.option(
+        name, type=kind, multiple=True, default=default, show_default=True, help=help_text
+    )
+
+
+@click.command()
+@click.option(
+    "--data-dir", help="Where TensorFlow Datasets keeps CIFAR-10; its own default if not given."
+)
+@several("--road", click.Choice(ROADS), ROADS[:1], "How the network is trained.")
+@several("--codewords", click.IntRange(1, 511), (8, 16, 32), "Codewords a layer.")
+@several("--epochs", click.IntRange(1), (1, 5), "Epochs of a run.")
+@several("--seed", click.IntRange(0), (0, 1, 2), "Decides batches and random subsets.")
+@several("--selection", click.Choice(SELECTIONS), SELECTIONS, "Who chooses the codewords.")
+def main(data_dir, road, codewords, epochs, seed, selection) -> None:
+    """Runs what is missing of the comparison."""
+    data = load_data(data_dir)
+    RECORD.parent.mkdir(exist_ok=True)
+    for run in missing(road, codewords, epochs, seed, selection, recorded(RECORD)):
+        line = train(run, data)
+        click.echo(line)
+        with RECORD.open("a", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(line)
+
+
+if __name__ == "__main__":
+    main()
