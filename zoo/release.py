@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -27,6 +28,16 @@ def released_name(settings: dict) -> str:
     codewords = settings["num_codewords"]
     bits = "1bit" if codewords is None else f"n{codewords}"
     return f"{settings['recipe'].replace('-', '_')}_{bits}"
+
+
+def repeatable(command: str) -> str:
+    """Leaves out of a command where the data and the results were: that is another place for everyone."""
+    words = shlex.split(command)
+    for option in ("--data-dir", "--output"):
+        if option in words:
+            at = words.index(option)
+            del words[at : at + 2]
+    return shlex.join(["larq-sks", *words[1:]])
 
 
 def sample_accuracy(model) -> float:
@@ -60,7 +71,7 @@ def release(run: Path, latent: bool, started_from: str | None, limits: str) -> p
         "latent": latent,
         "sample_accuracy": sample_accuracy(sks.load(target)),
         "recipe": settings["recipe"],
-        "command": record["command"],
+        "command": repeatable(record["command"]),
         "environment": record["environment"],
         "seed": settings["seed"],
         "epochs": sum(stage["epochs"] for stage in settings["stages"]),
