@@ -204,8 +204,6 @@ def test_a_file_that_changed_is_refused(folder):
         zoo.ResNet8(num_codewords=16, weights="cifar10")
 
 
-# Remove the mark once they are there: it fails then.
-@pytest.mark.xfail(reason="those with few codewords are in training")
 def test_the_package_has_the_networks_that_it_promises():
     cards = pretrained.cards()
     assert {(card.network, card.num_codewords) for card in cards} >= PROMISED
