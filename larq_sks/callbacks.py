@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import os
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
 from larq_sks._checks import check_number
+from larq_sks._pictured import chosen_codewords
 from larq_sks.layers import SparseKernel, sparse_kernels
-from larq_sks.models import codewords
+from larq_sks.models import Codewords, codewords
 from larq_sks.selections import Permutation, greedy_coverage, most_frequent
 
 _STARTS = {"coverage": greedy_coverage, "frequent": most_frequent}
@@ -161,33 +166,81 @@ class SelectionLog(tf.keras.callbacks.Callback):
     that lies on other rows, from 0 to 1, mean over codewords of the kernels that are learning just then
     (NaN where none is).
 
-    Place it before callbacks that read logs (CSVLogger, TensorBoard).
+    Its attribute `selected` is a list with the selected codewords of each kernel, by name, after each
+    epoch of the last `fit`; `larq_sks.plot.selection` draws it. Place the callback before others that read
+    logs (CSVLogger, TensorBoard).
 
     Example:
         ```python
-        callbacks = [sks.callbacks.SelectionLog(), tf.keras.callbacks.CSVLogger("log.csv")]
+        log = sks.callbacks.SelectionLog(tensorboard="logs")
+        model.fit(data, epochs=20, callbacks=[log, tf.keras.callbacks.TensorBoard("logs")])
+        sks.plot.selection(log.selected)
         ```
+
+    Arguments:
+        tensorboard: A folder of TensorBoard's logs, to write pictures to after each epoch, with
+            matplotlib: the tiles of each kernel that has chosen its codewords, how all use
+            them, and the selection over training. They stand there as the run `selection`. `None` for
+            no pictures.
+
+    Raises:
+        ImportError: If `tensorboard` is given and matplotlib is not installed.
     """
 
+    def __init__(self, tensorboard: str | os.PathLike | None = None):
+        super().__init__()
+        self.tensorboard = tensorboard
+        if tensorboard is not None:
+            importlib.import_module("larq_sks.plot")  # fails now rather than after an epoch
+        self.selected: list[dict[str, np.ndarray]] = []
+
     def on_train_begin(self, logs=None):
-        self._before = self._selected()
+        self.selected = []
+        self._before = self._now()
+        if self.tensorboard is not None:
+            folder = os.path.join(self.tensorboard, "selection")
+            self._writer = tf.summary.create_file_writer(folder)
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
-        after = self._selected()
+        after = self._now()
         logs["codewords_changed"] = sum(
             len(np.setdiff1d(after[name], self._before[name])) for name in after
         )
         self._before = after
-        used = codewords(self.model).values()
-        blocks = sum(kernel.counts.sum() for kernel in used)
-        logs["codeword_entropy"] = sum(k.entropy * k.counts.sum() for k in used) / blocks
+        self.selected.append(after)
+        used = codewords(self.model)
+        blocks = sum(kernel.counts.sum() for kernel in used.values())
+        entropies = (kernel.entropy * kernel.counts.sum() for kernel in used.values())
+        logs["codeword_entropy"] = sum(entropies) / blocks
         selections = [kernel.quantizer.selection for kernel in _learned(self.model)]
         gaps = [_gap(selection) for selection in selections if selection.phase == "learn"]
         if selections:  # in every epoch, as CSVLogger takes its columns from the first
             logs["selection_gap"] = math.fsum(gaps) / len(gaps) if gaps else math.nan
+        if self.tensorboard is not None:
+            self._write_pictures(epoch, used)
 
-    def _selected(self) -> dict[str, np.ndarray]:
+    def on_train_end(self, logs=None):
+        if self.tensorboard is not None:
+            self._writer.close()
+
+    def _write_pictures(self, epoch: int, used: dict[str, Codewords]) -> None:
+        from larq_sks import plot
+        from larq_sks._picture_files import drawn
+
+        pictures: dict[str, Callable] = {
+            "use": partial(plot.use, used),
+            "selection": partial(plot.selection, self.selected),
+        }
+        for name, kernel in chosen_codewords(used).items():
+            pictures[f"codewords/{name}"] = partial(plot.tiles, kernel)
+        with self._writer.as_default(epoch):
+            for name, draw in pictures.items():
+                image = tf.io.decode_png(drawn(draw, "png"))
+                tf.summary.image(name, image[tf.newaxis])
+        self._writer.flush()
+
+    def _now(self) -> dict[str, np.ndarray]:
         return {kernel.name: kernel.quantizer.selected() for kernel in sparse_kernels(self.model)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -100,17 +99,13 @@ def _unpacked(path: Path, key: str, bits: np.ndarray, shape: np.ndarray) -> np.n
 
 def draw(analyses: list[analysis.Analysis], path: Path) -> None:
     """Draws the rank-frequency curves of several networks side by side into a .png or .svg file."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     from larq_sks import plot
+    from larq_sks._picture_files import picture_bytes
 
     figure = Figure(figsize=(5 * len(analyses), 4), layout="constrained")
     panels = figure.subplots(1, len(analyses), sharey=True, squeeze=False)[0]
     for each, axes in zip(analyses, panels, strict=True):
         plot.ranks(each, axes)
-    # The same analysis gives the same bytes: no date, and names that do not change.
-    with matplotlib.rc_context({"svg.hashsalt": "larq-sks"}), io.BytesIO() as file:
-        metadata = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(file, format=path.suffix[1:], metadata=metadata)
-        write_atomically(path, file.getvalue())
+    write_atomically(path, picture_bytes(figure, path.suffix[1:]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from larq_sks_cli import pictures
 from larq_sks_cli.console import Group, check_target, kib, print_json, working
 
 # TensorFlow takes seconds to import: each command does so itself, and `--help` never does.
@@ -173,6 +174,9 @@ def summary(source, as_json) -> None:
         models.summary(model)
 
 
+main.add_command(pictures.plot)
+
+
 @main.command()
 @click.argument("sources", metavar="FILE...", type=_PATH, nargs=-1, required=True)
 @click.option("--plot", type=_PATH, help="Draw share of use against rank: a .png or .svg file.")
@@ -320,18 +324,16 @@ def train(recipe, as_list, as_json, **options) -> None:
 )
 @click.option(
     "--epochs",
-    type=click.IntRange(min=3),
-    help="Length of each of the three training runs (10 if not given); an epoch is 55 batches of 128 "
-    "images.",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Epochs of fine-tuning, of 1,500 images each.",
 )
-@click.option("--quick", is_flag=True, help="3 short epochs, to see that everything works.")
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed."
 )
-def demo(output: Path, epochs: int | None, quick: bool, seed: int) -> None:
-    """Trains a small binary network on real images at 1 bit and at 0.56, and exports it."""
-    if quick and epochs:
-        raise click.UsageError("--quick has its own --epochs: give one of the two.")
+def demo(output: Path, epochs: int, seed: int) -> None:
+    """Makes a trained binary network smaller, from 1 bit a weight to 0.56, and exports it."""
     from larq_sks_zoo.demo import run
 
-    run(output, epochs=3 if quick else epochs or 10, steps=5 if quick else 55, seed=seed)
+    run(output, epochs, seed)

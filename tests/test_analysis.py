@@ -216,10 +216,14 @@ def test_the_picture_shows_each_kernel_all_of_them_and_chance():
         for seed, name in enumerate(("a", "b"))
     }
     result = analysis.analyze_kernels("net", kernels)
-    *thin, thick, dashed = sks.plot.ranks(result).get_lines()
+    *thin, thick, dashed, law = sks.plot.ranks(result).get_lines()
     for line, each in zip([*thin, thick], [*result.kernels, *result.together]):
         shares = sorted(each.counts[each.counts > 0] / each.counts.sum(), reverse=True)
         np.testing.assert_array_equal(line.get_xdata(), np.arange(1, len(shares) + 1))
         np.testing.assert_allclose(line.get_ydata(), shares)
-    assert thick.get_label() == "all kernels, 3×3" and dashed.get_label() == "at random"
+    assert thick.get_label() == "all kernels, 3×3" and dashed.get_label() == "signs drawn by lot"
     assert dashed.get_ydata()[0] < 0.01 < thick.get_ydata()[0]
+    fit = result.together[0].power_law
+    assert law.get_label() == f"power law, α = {fit.alpha:.2f} ({fit.verdict})"
+    np.testing.assert_array_equal(law.get_xdata(), [1, fit.tail])
+    np.testing.assert_allclose(law.get_ydata()[1], fit.smallest / result.together[0].counts.sum())

@@ -1,4 +1,5 @@
 import csv
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -257,6 +258,45 @@ def test_log_reports_to_history_and_files(tmp_path):
         rows = list(csv.DictReader(file))
     for name in ("codewords_changed", "codeword_entropy", "selection_gap"):
         np.testing.assert_allclose([float(row[name]) for row in rows], history[name])
+
+
+def test_log_keeps_what_was_selected_after_each_epoch():
+    log, chosen = SelectionLog(), Chosen()
+    model = network(Permutation(noise=0.5, boost=0.1, seed=0), Fixed([0, 1, 2, 3]))
+    fit(model, SelectionSchedule(whole=0.4, frozen=0.2, start="frequent"), log, chosen, epochs=5)
+    kept = [[set(indices.tolist()) for indices in epoch.values()] for epoch in log.selected]
+    assert kept == chosen.sets[1:]
+    assert [list(epoch) for epoch in log.selected] == [["conv_0", "conv_1"]] * 5
+    assert [len(epoch["conv_0"]) for epoch in log.selected] == [512, 512, 4, 4, 4]
+    fit(model, log, epochs=1)
+    assert len(log.selected) == 1
+
+
+def test_log_writes_pictures_for_tensorboard(tmp_path):
+    pytest.importorskip("matplotlib")
+    model = network(Permutation(seed=0), Fixed([0, 1, 2, 3]))
+    log = SelectionLog(tensorboard=tmp_path)
+    fit(model, SelectionSchedule(whole=0.5, frozen=0.5), log, epochs=2)
+    pictures = {}
+    (path,) = tmp_path.glob("selection/events*")
+    for record in tf.data.TFRecordDataset(str(path)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        for value in event.summary.value:
+            pictures[value.tag, event.step] = value.tensor.string_val
+    # In the first epoch only the kernel with the fixed selection has chosen.
+    both = {(name, epoch) for name in ("use", "selection", "codewords/conv_1") for epoch in (0, 1)}
+    assert pictures.keys() == both | {("codewords/conv_0", 1)}
+    for width, height, picture in pictures.values():
+        shape = tf.io.decode_png(picture).shape
+        assert (int(width), int(height)) == (shape[1], shape[0]) and min(shape[:2]) > 50
+
+
+def test_only_pictures_need_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "larq_sks.plot", raising=False)
+    fit(network(Permutation(seed=0)), SelectionLog(), epochs=1)
+    with pytest.raises(ImportError, match=r"matplotlib: pip install '\.\[plot\]'"):
+        SelectionLog(tensorboard="logs")
 
 
 def test_entropy_is_that_of_the_use_in_all_blocks():

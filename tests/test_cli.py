@@ -382,7 +382,6 @@ def test_sparsify_says_why_it_refuses(folder, tmp_path):
         (["evaluate", "in.h5", "--data", ".", "--limit", "0"], "--limit"),
         (["demo", "--epochs", "0"], "--epochs"),
         (["demo", "--seed", "-1"], "--seed"),
-        (["demo", "--quick", "--epochs", "5"], "--quick"),
         (["demo", "--output", __file__], "--output"),
         (["nonsense"], "nonsense"),
     ],
@@ -420,27 +419,28 @@ def test_a_terminal_shows_progress_and_stdout_holds_the_result_alone(folder):
 
 def test_demo_goes_the_whole_way(tmp_path):
     folder = tmp_path / "results"
-    result = run("demo", "--quick", "--output", folder)
+    result = run("demo", "--epochs", "2", "--output", folder)
     assert "0.56" in result.stdout and folder.name in result.stdout
 
     results = json.loads((folder / "results.json").read_text())
-    runs = results["runs"]
-    assert [round(run["bits_a_weight"], 2) for run in runs] == [1.0, 0.56, 0.56]
-    # 165,888 weights, and six codebooks of 32 times 9 bits.
-    sizes = [165_888 / 8192, (165_888 * 5 / 9 + 6 * 32 * 9) / 8192]
-    assert [run["binary_kib"] for run in runs] == pytest.approx([*sizes, sizes[1]])
-    assert all(0.0 <= run["accuracy"] <= 1.0 and run["seconds_a_step"] > 0 for run in runs)
-    with open(folder / "learned.csv") as log:
+    networks = results["networks"]
+    assert [round(network["bits_a_weight"], 2) for network in networks] == [1.0, 0.56, 0.56, 0.56]
+    # 267,264 weights, and 18 codebooks of 32 times 9 bits.
+    whole, small = 267_264 / 8192, (267_264 * 5 / 9 + 18 * 32 * 9) / 8192
+    assert [n["binary_kib"] for n in networks] == pytest.approx([whole, small, small, small])
+    one_bit, chosen, tuned, on_all = (network["accuracy"] for network in networks)
+    assert chosen < tuned < one_bit and tuned < on_all
+    with open(folder / "compact.csv") as log:
         assert "codewords_changed" in next(csv.reader(log))
     assert (folder / "codewords.png").read_bytes().startswith(b"\x89PNG")
-    model = tf.keras.models.load_model(folder / "learned.keras")
-    for chosen in sks.codewords(model).values():
-        assert len(set(chosen.indices)) == 32
+    model = tf.keras.models.load_model(folder / "compact.keras")
+    for codewords in sks.codewords(model).values():
+        assert len(set(codewords.indices)) == 32
 
     forms = {form["file"]: form for form in results["files"]}
     for name, form in forms.items():
         assert form["size"] == (folder / name).stat().st_size > form["xz_size"] * 0.9
-        assert form["accuracy"] == pytest.approx(runs[-1]["accuracy"], abs=0.003)
+        assert form["accuracy"] == pytest.approx(tuned, abs=0.003)
         assert name in result.stdout
-    assert min(forms, key=lambda name: forms[name]["xz_size"]) == "learned.sks"
-    assert "learned.tflite" in forms or "'.[lce]'" in result.stdout
+    assert min(forms, key=lambda name: forms[name]["xz_size"]) == "compact.sks"
+    assert "compact.tflite" in forms or "'.[lce]'" in result.stdout

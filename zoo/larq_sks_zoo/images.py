@@ -15,6 +15,7 @@ _MEAN, _STD = 0.473, 0.251
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
+"""What the labels 0 to 9 of CIFAR-10 stand for."""
 
 
 def load_cifar10_sample() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:

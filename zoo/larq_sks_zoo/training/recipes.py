@@ -47,6 +47,7 @@ RECIPES: tuple[Recipe, ...] = (
     *_for_small_images("cifar100", "CIFAR-100"),
     *_IMAGENET,
 )
+"""All recipes, those for small images first."""
 
 
 def get(name: str) -> Recipe:
