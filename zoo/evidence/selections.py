@@ -204,7 +204,13 @@ def recorded(path: Path) -> set[Run]:
         return set()
     with path.open(newline="") as file:
         return {
-            Run(line["road"], *(int(line[name]) for name in Run._fields[1:4]), line["selection"])
+            Run(
+                line["road"],
+                int(line["codewords"]),
+                int(line["epochs"]),
+                int(line["seed"]),
+                line["selection"],
+            )
             for line in csv.DictReader(file)
         }
 
