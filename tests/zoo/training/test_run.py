@@ -133,7 +133,7 @@ def test_a_run_leaves_the_network_its_log_and_its_record(parent):
     results = record["results"]
     assert accuracy(model) == accuracy(trained.model) == pytest.approx(results["accuracy"])
     assert results["parameters"] == model.count_params()
-    assert results["bits_a_weight"] == 1
+    assert results["bits_a_weight"] == 1 and results["binary_bits"] == 165_888
     assert results["bytes"] == (folder / "final.sks").stat().st_size
     (row,) = rows(folder)
     assert float(row["val_accuracy"]) == pytest.approx(results["accuracy"] / 100, abs=1e-6)

@@ -32,12 +32,16 @@ def measured(model: tf.keras.Model, data: Data) -> dict:
         int(np.sum(model.predict_on_batch(images).argmax(axis=-1) == labels))
         for images, labels in data.test(500).as_numpy_iterator()
     )
+    figures = sks.models.summary(model, print_fn=lambda line: None)
     return {
         "accuracy": 100 * correct / data.test_images,
         "test_images": data.test_images,
         "image_shape": data.image_shape,
         "num_classes": data.num_classes,
         **pretrained.figures(model),
+        "binary_bits": figures.cost.bits,
+        "codebook_bits": figures.cost.codebook_bits,
+        "model_bits": figures.bits,
     }
 
 
