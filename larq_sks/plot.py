@@ -240,8 +240,8 @@ def accuracy(points: Mapping[str, Sequence[tuple[float, ...]]], axes: Axes | Non
         axes.errorbar(
             bits,
             accuracies,
-            # A bar of size 0 shows nothing, one of size NaN warns.
-            np.nan_to_num(errors),
+            # None where no error is known; a bar of size NaN warns.
+            np.nan_to_num(errors) if np.isfinite(errors).any() else None,
             color=_SERIES[number % len(_SERIES)],
             marker=_MARKERS[number % len(_MARKERS)],
             capsize=3,

@@ -56,6 +56,14 @@ class Run(NamedTuple):
     selection: str
     """`1-bit`, a start that stays fixed, or `learned-` and a start."""
 
+    @property
+    def learned(self) -> bool:
+        return self.selection.startswith("learned-")
+
+    @property
+    def rule(self) -> str:
+        return self.selection.removeprefix("learned-")
+
 
 def start_of(kernel: sks.layers.SparseKernel, rule: str, seed: int) -> np.ndarray:
     """Chooses the codewords of one kernel by the name of a rule."""
@@ -132,18 +140,16 @@ def give_weights(child: tf.keras.Model, model: tf.keras.Model) -> None:
 
 def prepare(run: Run, child: tf.keras.Model, data) -> list[tf.keras.callbacks.Callback]:
     """Gives a new network its start; returns the callbacks that lead its selection."""
-    learned = run.selection.startswith("learned-")
-    rule = run.selection.removeprefix("learned-")
     schedule = sks.callbacks.SelectionSchedule
     if run.road == "fine-tuned":
         give_weights(child, parent(data))
-    elif rule in ("frequent", "coverage-latent"):
+    elif run.rule in ("frequent", "coverage-latent"):
         # A choice from the latent weights waits until there is something in them.
-        return [schedule(0.5, 0.25 if learned else 0.5, rule.removesuffix("-latent"))]
+        return [schedule(0.5, 0.25 if run.learned else 0.5, run.rule.removesuffix("-latent"))]
     for kernel in sks.layers.sparse_kernels(child):
-        kernel.quantizer.selection.start_from(start_of(kernel, rule, run.seed))
-        kernel.quantizer.selection.phase = "learn" if learned else "frozen"
-    return [schedule()] if learned else []
+        kernel.quantizer.selection.start_from(start_of(kernel, run.rule, run.seed))
+        kernel.quantizer.selection.phase = "learn" if run.learned else "frozen"
+    return [schedule()] if run.learned else []
 
 
 def train(run: Run, data) -> dict:
@@ -161,7 +167,7 @@ def train(run: Run, data) -> dict:
     before = evaluate(child, data)
     rate = FINE_RATE if run.road == "fine-tuned" else SCRATCH_RATE
     after = fit(child, data, run.epochs, rate, run.seed, callbacks)
-    # Counted from all codewords, as from scratch, a change is none.
+    # From scratch there is no first choice to count from: all codewords are allowed before it.
     moved = [np.setdiff1d(k.quantizer.selected(), start[k.name]) for k in kernels]
     return {
         "network": "ResNet8",
@@ -174,7 +180,7 @@ def train(run: Run, data) -> dict:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": f"tensorflow {tf.__version__}, larq {version('larq')}, larq-sks {version('larq-sks')}",
         "command": "python zoo/evidence/selections.py",
-        "settings": settings(selection, callbacks) if run.selection.startswith("learned-") else "",
+        "settings": settings(selection, callbacks) if run.learned else "",
     }
 
 
@@ -191,6 +197,9 @@ def missing(roads, codewords, epochs, seeds, selections, done: set[Run]) -> Iter
     """Lists the runs that are asked for and not recorded, seed by seed."""
     for number in epochs:
         for seed, road, selection in itertools.product(seeds, roads, selections):
+            # From scratch the choice is that of `SelectionSchedule`, which knows no Hamming distance.
+            if (road, selection) == ("from scratch", "coverage-hamming"):
+                continue
             # At 1 bit there are all 512 codewords.
             for count in (512,) if selection == "1-bit" else codewords:
                 run = Run(road, count, number, seed, selection)
@@ -230,7 +239,12 @@ def several(name: str, kind, default: Sequence, help_text: str):
 @several("--codewords", click.IntRange(1, 511), (8, 16, 32), "Codewords a layer.")
 @several("--epochs", click.IntRange(1), (1, 5), "Epochs of a run.")
 @several("--seed", click.IntRange(0), (0, 1, 2), "Decides batches and random subsets.")
-@several("--selection", click.Choice(SELECTIONS), SELECTIONS, "Who chooses the codewords.")
+@several(
+    "--selection",
+    click.Choice(SELECTIONS),
+    SELECTIONS,
+    "Who chooses the codewords; coverage-hamming is for the road `fine-tuned` alone.",
+)
 def main(data_dir, road, codewords, epochs, seed, selection) -> None:
     """Runs what is missing of the comparison."""
     data = load_data(data_dir)

@@ -9,7 +9,6 @@ accuracy.svg there, and the tables into README.md between two marks; what stands
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -205,23 +204,18 @@ def draw(cards: Sequence[dict], path: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for card in cards:
-        point = card["bits_a_weight"], card["accuracy"]
-        lines.setdefault((card["network"], card["dataset"]), []).append(point)
+    from larq_sks import plot
+    from larq_sks._picture_files import picture_bytes
+
+    points: dict[str, list[tuple[float, float]]] = {}
+    for card in sorted(cards, key=lambda card: (card["network"], card["dataset"])):
+        label = f"{card['network']}, {card['dataset']}"
+        points.setdefault(label, []).append((card["bits_a_weight"], card["accuracy"]))
     figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for (network, dataset), points in sorted(lines.items()):
-        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=f"{network}, {dataset}")
-    axes.set(xlabel="bits a binary weight", ylabel="accuracy on the test images, %")
-    axes.legend(fontsize=8)
-    # The same cards give the same bytes.
-    with (
-        matplotlib.rc_context({"svg.hashsalt": "larq-sks", "svg.fonttype": "none"}),
-        io.BytesIO() as file,
-    ):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-        write_atomically(path, file.getvalue())
+    plot.accuracy(points, figure.subplots())
+    # As text, which a page can search.
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        write_atomically(path, picture_bytes(figure, "svg"))
 
 
 def insert(page: str, text: str) -> str:

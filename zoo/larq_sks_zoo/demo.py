@@ -91,7 +91,7 @@ def run(output: Path, epochs: int = 16, seed: int = 0) -> list[Result]:
     results = [_result("1 bit a weight, from the zoo", trained, test)]
     compact = sks.sparsify(trained, NUM_CODEWORDS)
     results.append(_result("32 codewords, just chosen", compact, test))
-    _fine_tune(compact, train, test, epochs, seed, output / "compact.csv")
+    _fine_tune(compact, train, epochs, seed, output / "compact.csv")
     results.append(_result(f"... after {epochs} epochs on {len(train[0]):,} images", compact, test))
     on_all = ResNet20(num_codewords=NUM_CODEWORDS, weights="cifar10")
     epochs_on_all = pretrained.card("ResNet20", "cifar10", NUM_CODEWORDS).epochs
@@ -112,15 +112,14 @@ def run(output: Path, epochs: int = 16, seed: int = 0) -> list[Result]:
 
 def _result(name: str, model, test) -> Result:
     figures = sks.models.summary(model, print_fn=lambda line: None)
-    # At one bit each there are as many bits as weights.
-    bits = figures.cost.bits / figures.at_one_bit.bits
+    bits = pretrained.figures_of(figures)["bits_a_weight"]
     binary = figures.cost.bits + figures.cost.codebook_bits
     scores = model.predict(preprocess_input(test[0]), verbose=0)
     accuracy = float(np.mean(scores.argmax(axis=-1) == test[1]))
     return Result(name, bits, binary / 8 / 1024, figures.bits / 8 / 1024, accuracy)
 
 
-def _fine_tune(model, train, test, epochs: int, seed: int, log: Path) -> None:
+def _fine_tune(model, train, epochs: int, seed: int, log: Path) -> None:
     images, labels = train
     steps = len(images) // BATCH_SIZE
     model.compile(

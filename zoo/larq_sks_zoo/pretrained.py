@@ -149,7 +149,11 @@ def figures(model: tf.keras.Model) -> dict[str, float]:
     Returns:
         `parameters`, `bits_a_weight`, `binary_operations` and `float_operations`, as `Card` says.
     """
-    found = sks.models.summary(model, print_fn=lambda line: None)
+    return figures_of(sks.models.summary(model, print_fn=lambda line: None))
+
+
+def figures_of(found: sks.models.Summary) -> dict[str, float]:
+    """Takes what `figures` returns from a summary that is there already."""
     return {
         "parameters": found.float32_bits // 32,
         # At one bit each there are as many bits as weights.

@@ -38,7 +38,7 @@ def measured(model: tf.keras.Model, data: Data) -> dict:
         "test_images": data.test_images,
         "image_shape": data.image_shape,
         "num_classes": data.num_classes,
-        **pretrained.figures(model),
+        **pretrained.figures_of(figures),
         "binary_bits": figures.cost.bits,
         "codebook_bits": figures.cost.codebook_bits,
         "model_bits": figures.bits,
