@@ -15,9 +15,8 @@ from larq_sks._checks import check_number
 from larq_sks._pictured import chosen_codewords
 from larq_sks.layers import SparseKernel, sparse_kernels
 from larq_sks.models import Codewords, codewords
-from larq_sks.selections import Permutation, greedy_coverage, most_frequent
-
-_STARTS = {"coverage": greedy_coverage, "frequent": most_frequent}
+from larq_sks.selections import Permutation
+from larq_sks.starts import STARTS
 
 
 def _learned(model) -> list[SparseKernel]:
@@ -47,8 +46,9 @@ class SelectionSchedule(tf.keras.callbacks.Callback):
             selection learns from where it stands.
         frozen: The last part of the run, from 0 to 1, in which the selection no longer changes.
         start: How a kernel chooses its start at the end of the first part: `"coverage"`
-            (`greedy_coverage` by latent score) or `"frequent"` (`most_frequent`). It takes the place of
-            the selection's own start; without a first part (`whole=0`) there is nothing to choose.
+            (`selections.greedy_coverage` by latent score), `"exchanged"` (`selections.exchanged_coverage`)
+            or `"frequent"` (`selections.most_frequent`). It takes the place of the selection's own start;
+            without a first part (`whole=0`) there is nothing to choose.
         temperature: First and last temperature of the learning part, above 0, in between on a geometric
             line; one number keeps it constant; `None` leaves the selections' own.
         noise: First and last noise of the learning part, 0 or more, in between on a straight line; one
@@ -76,8 +76,8 @@ class SelectionSchedule(tf.keras.callbacks.Callback):
                 "`whole` and `frozen` are parts of one run, so their sum must be at most 1. "
                 f"Received: whole={whole}, frozen={frozen}."
             )
-        if start not in _STARTS:
-            raise ValueError(f"`start` must be one of {tuple(_STARTS)}. Received: start={start!r}.")
+        if start not in STARTS:
+            raise ValueError(f"`start` must be one of {tuple(STARTS)}. Received: start={start!r}.")
         self.start = start
         self.temperature = _first_and_last("temperature", temperature, positive=True)
         self.noise = _first_and_last("noise", noise)
@@ -130,7 +130,7 @@ class SelectionSchedule(tf.keras.callbacks.Callback):
         if before == phase:
             return
         if before == "whole":
-            choose = _STARTS[self.start]
+            choose = STARTS[self.start]
             selection.start_from(choose(kernel.latent(), kernel.quantizer.num_codewords, shape))
         selection.phase = phase
 

@@ -6,7 +6,6 @@ the selected rows of the codebook as integers among its weights, and gives out t
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 
@@ -15,21 +14,24 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from larq_sks import codebook, pste, sinkhorn
-from larq_sks._checks import (
-    check_indices,
-    check_num_codewords,
-    check_number,
-    check_seed,
-    is_integer,
-)
+from larq_sks._checks import check_indices, check_number, check_seed, is_integer
+from larq_sks.starts import exchanged_coverage, greedy_coverage, most_frequent
+
+__all__ = [
+    "Fixed",
+    "Permutation",
+    "Selection",
+    "exchanged_coverage",
+    "get",
+    "greedy_coverage",
+    "most_frequent",
+    "serialize",
+]
 
 MAX_LOGITS = 2**22
 """The most logits of a learned selection: 2^K patterns times n codewords."""
 
 PHASES = ("whole", "learn", "frozen")
-
-_ROWS, _PART = 32, 8192
-"""Codewords and blocks that `greedy_coverage` takes at a time: 1 MiB of scores, which caches hold."""
 
 _register = tf.keras.utils.register_keras_serializable(package="larq_sks")
 # Each replica keeps its own copy, and all compute the same from equal logits, so that an assignment
@@ -436,125 +438,6 @@ def serialize(selection: Selection) -> dict:
     """
     name = tf.keras.utils.get_registered_name(type(selection))
     return {"class_name": name, "config": selection.get_config()}
-
-
-def most_frequent(
-    kernel: np.ndarray, num_codewords: int, codeword_shape: Sequence[int] | None = None
-) -> np.ndarray:
-    """Finds the codewords that a kernel uses most after binarisation.
-
-    Example:
-        ```python
-        start = sks.selections.most_frequent(layer.kernel, 32)
-        ```
-
-    Arguments:
-        kernel: Latent weights of a trained layer.
-        num_codewords: Number of codewords to find, from 1 to 2^K.
-        codeword_shape: The block's size along each axis of the kernel; `None` as in
-            `larq_sks.codebook.default_codeword_shape`.
-
-    Returns:
-        The codewords as an int32 array `(num_codewords,)`, the most used first; of equally used ones the
-            smaller integer comes first.
-
-    Raises:
-        ValueError: If `num_codewords` or `codeword_shape` does not fit the kernel.
-    """
-    blocks = _latent_blocks(kernel, num_codewords, codeword_shape)
-    counts = np.bincount(codebook.to_codewords(blocks), minlength=2 ** blocks.shape[1])
-    return np.argsort(-counts, kind="stable")[:num_codewords].astype(np.int32)
-
-
-def greedy_coverage(
-    kernel: np.ndarray,
-    num_codewords: int,
-    codeword_shape: Sequence[int] | None = None,
-    score: str = "latent",
-) -> np.ndarray:
-    """Finds codewords that together come close to all blocks of a kernel, one after the other.
-
-    Each step adds the codeword that raises the sum over blocks of max_j <u_j, w> the most, w being the
-    latent block (`score="latent"`) or its signs (`"hamming"`, for which the sum counts equal signs). The
-    sum is submodular, so the result is within a factor 1 - 1/e of the best set's gain.
-
-    Example:
-        ```python
-        start = sks.selections.greedy_coverage(layer.kernel, 32)
-        ```
-
-    Arguments:
-        kernel: Latent weights of a trained layer.
-        num_codewords: Number of codewords to find, from 1 to 2^K.
-        codeword_shape: The block's size along each axis of the kernel; `None` as in
-            `larq_sks.codebook.default_codeword_shape`.
-        score: `"latent"` or `"hamming"`.
-
-    Returns:
-        The codewords as an int32 array `(num_codewords,)` in the order in which they were added.
-
-    Raises:
-        ValueError: If `num_codewords` or `codeword_shape` does not fit the kernel, or `score` is unknown.
-
-    References:
-        - [An Analysis of Approximations for Maximizing Submodular Set
-          Functions](https://doi.org/10.1007/BF01588971)
-    """
-    blocks = _latent_blocks(kernel, num_codewords, codeword_shape)
-    if score not in ("latent", "hamming"):
-        raise ValueError(f"`score` must be 'latent' or 'hamming'. Received: score={score!r}.")
-    weights = np.ones(len(blocks), np.float32)
-    if score == "hamming":
-        # Blocks with equal signs count alike: at most 2^K different ones are left.
-        codewords, weights = np.unique(codebook.to_codewords(blocks), return_counts=True)
-        blocks, weights = codebook.to_signs(codewords, blocks.shape[1]), weights.astype(np.float32)
-    # One more coordinate holds minus a block's best score so far, at first the worst there is, so that a
-    # product gives what a codeword adds to it.
-    columns = np.vstack([blocks.T, np.abs(blocks.T).sum(axis=0)])
-    patterns = np.insert(codebook.patterns(blocks.shape[1]), blocks.shape[1], 1.0, axis=1)
-    # Less than float32 resolves: without it rounding errors would choose once all blocks are covered.
-    noise = float(columns[-1] @ weights) * np.finfo(np.float32).eps
-    zeros = np.zeros(
-        _PART, np.float32
-    )  # NumPy compares with a row three times as fast as with a number
-
-    def gains(rows):
-        total = np.zeros(len(rows))
-        for first in range(0, len(weights), _PART):
-            part = slice(first, first + _PART)
-            raised = patterns[rows] @ columns[:, part]
-            np.maximum(raised, zeros[: raised.shape[1]], out=raised)
-            total += raised @ weights[part]
-        return np.where(total > noise, total, 0.0)
-
-    # What a codeword adds only shrinks as others are chosen, so an old gain bounds the present one, and
-    # only those codewords that might be the best need theirs computed again, some at a time. The first
-    # gains are a mere product, as no score is below the worst.
-    bounds = patterns.astype(np.float64) @ (columns @ weights)
-    stale = np.zeros(len(patterns), bool)
-    chosen: list[int] = []
-    for _ in range(num_codewords):
-        while stale[top := int(bounds.argmax())]:
-            rows = np.flatnonzero(stale)
-            if len(rows) > _ROWS:
-                rows = rows[np.argpartition(-bounds[rows], _ROWS)[:_ROWS]]
-            bounds[rows] = gains(rows)
-            stale[rows] = False
-        chosen.append(top)
-        bounds[top] = -np.inf
-        stale = bounds > -np.inf
-        columns[-1] = np.minimum(columns[-1], -(patterns[top, :-1] @ columns[:-1]))
-    return np.array(chosen, np.int32)
-
-
-def _latent_blocks(kernel, num_codewords, codeword_shape) -> np.ndarray:
-    """Cuts a kernel into rows `(number of blocks, K)` after checking the arguments of a start."""
-    kernel = np.asarray(kernel, np.float32)
-    if codeword_shape is None:
-        codeword_shape = codebook.default_codeword_shape(kernel.shape)
-    codeword_shape = codebook.check_codeword_shape(codeword_shape, kernel.shape)
-    check_num_codewords(num_codewords, math.prod(codeword_shape))
-    return codebook.to_blocks(kernel, codeword_shape).numpy().T
 
 
 def _given_or_random(given, seed, num_patterns, num_codewords, name="indices") -> np.ndarray:

@@ -52,7 +52,7 @@ def main() -> None:
 )
 @click.option(
     "--start",
-    type=click.Choice(["coverage", "frequent", "none"]),
+    type=click.Choice(["coverage", "exchanged", "frequent", "none"]),
     default="coverage",
     show_default=True,
     help="How to choose the codewords from the trained kernel; none: the selection's own start.",

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from larq_sks import codebook, layers
 from larq_sks.callbacks import SelectionLog, SelectionSchedule
-from larq_sks.selections import Fixed, Permutation, greedy_coverage, most_frequent
+from larq_sks.selections import Fixed, Permutation
+from larq_sks.starts import STARTS
 
 STEPS = 5
 """Steps in an epoch of the test data."""
@@ -90,9 +91,7 @@ def test_parts_may_be_left_out(whole, frozen, phases):
     assert recorder.column(0) == phases
 
 
-@pytest.mark.parametrize(
-    "name, choose", [("coverage", greedy_coverage), ("frequent", most_frequent)]
-)
+@pytest.mark.parametrize("name, choose", STARTS.items())
 def test_the_start_comes_from_the_kernels_as_they_are_then(name, choose):
     model = network(Permutation(seed=0), Permutation(seed=1))
     expected = {}

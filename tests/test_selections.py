@@ -3,11 +3,9 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from larq_sks import codebook, selections
-from larq_sks.selections import Fixed, Permutation, Selection, greedy_coverage, most_frequent
+from larq_sks.selections import Fixed, Permutation, Selection
 
 
 @tf.keras.utils.register_keras_serializable("tests")
@@ -404,106 +402,6 @@ def test_get_says_that_a_class_must_be_registered():
         selections.get({"class_name": "nobody>Knows", "config": {}})
 
 
-# The starts
-
-BLOCKS = {
-    (3, 3, 2, 5): (3, 3, 1, 1),
-    (1, 1, 8, 6): (1, 1, 4, 1),
-    (8, 7): (4,),
-}
-
-
-def blocks_of(kernel, shape):
-    """Cuts a kernel into rows, without the library: one loop a block."""
-    shape = tuple(shape) + (1,) * (kernel.ndim - len(shape))
-    rows = []
-    for corner in np.ndindex(
-        *(size // part for size, part in zip(kernel.shape, shape, strict=True))
-    ):
-        window = tuple(
-            slice(i * part, (i + 1) * part) for i, part in zip(corner, shape, strict=True)
-        )
-        rows.append(kernel[window].ravel())
-    return np.array(rows)
-
-
-def latent_kernel(shape, seed):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def rows_of(size):
-    return np.array([[1 if i >> k & 1 else -1 for k in range(size)] for i in range(2**size)])
-
-
-def reached(blocks, rows, score):
-    """What a set of codewords is worth: the sum over blocks of the best score."""
-    blocks = np.where(blocks >= 0, 1.0, -1.0) if score == "hamming" else blocks.astype(np.float64)
-    return (blocks @ rows.T).max(axis=1).sum()
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.sampled_from(list(BLOCKS.items())), st.integers(1, 16), st.integers(0, 99))
-def test_most_frequent_counts_binarised_blocks(shapes, num_codewords, seed):
-    kernel = latent_kernel(shapes[0], seed)
-    signs = blocks_of(kernel, shapes[1]) >= 0
-    uses = dict.fromkeys(range(2 ** signs.shape[1]), 0)
-    for row in signs:
-        uses[sum(int(bit) << k for k, bit in enumerate(row))] += 1
-    expected = sorted(uses, key=lambda i: (-uses[i], i))[:num_codewords]
-    found = most_frequent(kernel, num_codewords, shapes[1])
-    assert found.tolist() == expected and found.dtype == np.int32
-
-
-@settings(deadline=None, max_examples=20)
-@given(
-    st.sampled_from(list(BLOCKS.items())),
-    st.integers(1, 6),
-    st.integers(0, 99),
-    st.sampled_from(["latent", "hamming"]),
-)
-def test_greedy_coverage_adds_the_codeword_that_gains_most(shapes, num_codewords, seed, score):
-    kernel = latent_kernel(shapes[0], seed)
-    blocks = blocks_of(kernel, shapes[1])
-    rows = rows_of(blocks.shape[1])
-    found = greedy_coverage(kernel, num_codewords, shapes[1], score)
-    assert len(set(found.tolist())) == num_codewords and found.dtype == np.int32
-    for count in range(1, num_codewords + 1):
-        before = list(found[: count - 1])
-        best = max(reached(blocks, rows[[*before, i]], score) for i in range(len(rows)))
-        np.testing.assert_allclose(reached(blocks, rows[found[:count]], score), best, rtol=1e-5)
-
-
-def test_starts_take_variables_and_default_shapes():
-    kernel = tf.Variable(latent_kernel((3, 3, 2, 5), 0))
-    np.testing.assert_array_equal(most_frequent(kernel, 4), most_frequent(kernel, 4, (3, 3, 1)))
-    np.testing.assert_array_equal(greedy_coverage(kernel, 4), greedy_coverage(kernel, 4, (3, 3, 1)))
-
-
-def test_the_whole_codebook_is_found():
-    kernel = latent_kernel((8, 7), 0)
-    for start in (most_frequent, greedy_coverage):
-        assert sorted(start(kernel, 16, (4,))) == list(range(16))
-
-
-@pytest.mark.parametrize("start", [most_frequent, greedy_coverage])
-def test_bad_starts_are_named(start):
-    kernel = latent_kernel((3, 3, 2, 5), 0)
-    for bad in (0, 513, 2.5, "32", True):
-        with pytest.raises(
-            ValueError, match=f"`num_codewords` must be .*512.*num_codewords={bad!r}"
-        ):
-            start(kernel, bad)
-    with pytest.raises(ValueError, match=r"`codeword_shape` must divide.*\(2, 3, 1\)"):
-        start(kernel, 4, (2, 3, 1))
-    with pytest.raises(ValueError, match="`codeword_shape` has no default"):
-        start(latent_kernel((5, 5, 3, 2), 0), 4)
-
-
-def test_bad_score_is_named():
-    with pytest.raises(ValueError, match="`score` must be 'latent' or 'hamming'.*score='l2'"):
-        greedy_coverage(latent_kernel((3, 3, 2, 5), 0), 4, score="l2")
-
-
 def test_a_selection_without_weights_says_how_to_get_them():
     selection = Permutation()
     for use in (
@@ -541,8 +439,6 @@ def test_get_refuses_what_is_no_selection(config):
         selections.get(config)
 
 
-def test_starts_of_unequal_rows_and_flat_kernels_are_refused():
+def test_indices_of_unequal_rows_are_refused():
     with pytest.raises(ValueError, match="`indices` must be a list of different integers"):
         Fixed([[1], [2, 3]])
-    with pytest.raises(ValueError, match="`codeword_shape` has no default"):
-        greedy_coverage(np.zeros(9), 3)

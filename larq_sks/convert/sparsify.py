@@ -16,8 +16,7 @@ from larq_sks._checks import check_num_codewords
 from larq_sks.convert.clone import QUANTIZERS, check_model, clone, layers_of, remake
 from larq_sks.layers import ROLES, kernel_name
 from larq_sks.quantizers import SparseKernelSign
-
-_STARTS = {"coverage": selections.greedy_coverage, "frequent": selections.most_frequent}
+from larq_sks.starts import STARTS
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,9 @@ def sparsify(
         selection: Who chooses them later on: `"permutation"` (learned), `"fixed"`, or an object from
             `larq_sks.selections`, which is copied.
         start: The codewords to begin with, found in each latent kernel: `"coverage"`
-            (`selections.greedy_coverage`), `"frequent"` (`selections.most_frequent`), or a function of
-            kernel, number of codewords and codeword shape that returns them as integers. `None`: the
-            selection's own start.
+            (`selections.greedy_coverage`), `"exchanged"` (`selections.exchanged_coverage`), `"frequent"`
+            (`selections.most_frequent`), or a function of kernel, number of codewords and codeword shape
+            that returns them as integers. `None`: the selection's own start.
         where: Which kernels: `None` for those of size 3×3, a list of layer names, or a function that
             takes a layer and returns whether its kernels are meant. Those of other sizes are cut into
             blocks as `larq_sks.codebook.default_codeword_shape` says.
@@ -107,9 +106,9 @@ def sparsify(
     """
     check_model(model)
     check_num_codewords(num_codewords)
-    if start is not None and not callable(start) and start not in _STARTS:
+    if start is not None and not callable(start) and start not in STARTS:
         raise ValueError(
-            f"`start` must be one of {tuple(_STARTS)}, a function, or `None`. Received: start={start!r}."
+            f"`start` must be one of {tuple(STARTS)}, a function, or `None`. Received: start={start!r}."
         )
     if start is not None and getattr(selections.get(selection), "given", None) is not None:
         raise ValueError(
@@ -313,7 +312,7 @@ def _sparse_quantizer(kernel, scale, num_codewords, selection, start) -> SparseK
     if quantizer.scale:
         quantizer.multiplier.assign(scale)
     if start is not None and quantizer.uses_selection:
-        choose = start if callable(start) else _STARTS[start]
+        choose = start if callable(start) else STARTS[start]
         quantizer.selection.start_from(choose(kernel.latent(), quantizer.num_codewords, shape))
     return quantizer
 

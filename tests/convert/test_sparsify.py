@@ -183,10 +183,11 @@ def test_only_the_quantizers_change():
     "start, choose",
     [
         ("coverage", selections.greedy_coverage),
+        ("exchanged", selections.exchanged_coverage),
         ("frequent", selections.most_frequent),
         (lambda kernel, n, shape: [7, 1, 505], lambda *_: [7, 1, 505]),
     ],
-    ids=["coverage", "frequent", "function"],
+    ids=["coverage", "exchanged", "frequent", "function"],
 )
 def test_the_start_comes_from_the_latent_kernel(start, choose, selection):
     model = one_conv("ste_sign")
@@ -577,7 +578,10 @@ def test_models_that_cannot_be_changed_are_refused(model, message):
     [
         (dict(num_codewords=0), "`num_codewords` must be an integer from 1.*num_codewords=0"),
         (dict(num_codewords="32"), "`num_codewords` must be"),
-        (dict(start="best"), "`start` must be one of .*'coverage', 'frequent'.*start='best'"),
+        (
+            dict(start="best"),
+            "`start` must be one of .*'coverage', 'exchanged', 'frequent'.*start='best'",
+        ),
         (dict(start=lambda *_: [1, 1]), "Layer 'conv': `indices` must be .*1 more than once"),
         (dict(selection="best"), "`selection` must be one of"),
         (dict(selection=Fixed([1, 2]), num_codewords=2), "`start` must be `None` if the selection"),

@@ -41,8 +41,8 @@ FIELDS = (
 )  # fmt: skip
 ROADS = ("fine-tuned", "from scratch")
 SELECTIONS = (
-    "1-bit", "random", "frequent", "coverage-hamming", "coverage-latent", "learned-coverage-latent",
-    "learned-random",
+    "1-bit", "random", "frequent", "coverage-hamming", "coverage-latent", "exchanged",
+    "learned-coverage-latent", "learned-random",
 )  # fmt: skip
 
 
@@ -72,6 +72,8 @@ def start_of(kernel: sks.layers.SparseKernel, rule: str, seed: int) -> np.ndarra
         return np.random.default_rng(seed).permutation(512)[:count]
     if rule == "frequent":
         return sks.selections.most_frequent(latent, count)
+    if rule == "exchanged":
+        return sks.selections.exchanged_coverage(latent, count)
     return sks.selections.greedy_coverage(latent, count, score=rule.removeprefix("coverage-"))
 
 
@@ -143,7 +145,7 @@ def prepare(run: Run, child: tf.keras.Model, data) -> list[tf.keras.callbacks.Ca
     schedule = sks.callbacks.SelectionSchedule
     if run.road == "fine-tuned":
         give_weights(child, parent(data))
-    elif run.rule in ("frequent", "coverage-latent"):
+    elif run.rule in ("frequent", "coverage-latent", "exchanged"):
         # A choice from the latent weights waits until there is something in them.
         return [schedule(0.5, 0.25 if run.learned else 0.5, run.rule.removesuffix("-latent"))]
     for kernel in sks.layers.sparse_kernels(child):
