@@ -112,18 +112,25 @@ def sparsify(
     help="With --tflite: refuse a network with layers that stay float there.",
 )
 @click.option(
+    "--compact",
+    is_flag=True,
+    help="With --tflite: store codebooks and codeword numbers, for larq-sks-runtime; LCE cannot read it.",
+)
+@click.option(
     "--floats",
     type=click.Choice(["float32", "float16", "int8"]),
     help="With --sks: how to store the weights that are not binary.  [default: float32, as they are]",
 )
 @_force
 @_json
-def export(source, tflite, larq, sks, strict, floats, force, as_json) -> None:
+def export(source, tflite, larq, sks, strict, compact, floats, force, as_json) -> None:
     """Writes FILE in the forms that are asked for, one or several."""
     if not (tflite or larq or sks):
         raise click.UsageError("Give one or more of --tflite, --larq and --sks.")
     if strict and not tflite:
         raise click.UsageError("--strict is for --tflite.")
+    if compact and not tflite:
+        raise click.UsageError("--compact is for --tflite.")
     if floats and not sks:
         raise click.UsageError("--floats is for --sks.")
     for option, path, endings in [
@@ -141,7 +148,7 @@ def export(source, tflite, larq, sks, strict, floats, force, as_json) -> None:
     texts = []
     if tflite:
         with working(f"Writing {tflite}"):
-            on_device = convert.to_tflite(model, tflite, strict=strict)
+            on_device = convert.to_tflite(model, tflite, strict=strict, compact=compact)
         figures["tflite"] = {"path": tflite, "size": tflite.stat().st_size, **asdict(on_device)}
         texts.append(f"{tflite}: {kib(tflite)}\n{on_device}")
     if larq:
@@ -172,6 +179,48 @@ def summary(source, as_json) -> None:
         print_json(models.summary(model, print_fn=lambda line: None).as_dict())
     else:
         models.summary(model)
+
+
+@main.command()
+@click.argument("source", metavar="FILE", type=_PATH)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Threads of each interpreter.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="How often each form has its turn, for 30 ms.",
+)
+@_json
+def benchmark(source, threads, rounds, as_json) -> None:
+    """Measures how long FILE takes for one image, in all interpreters that are here.
+
+    A .tflite file is run as it is, by Larq Compute Engine and by larq-sks-runtime. Any other FILE is exported
+    first: with one bit a weight, with codebooks, and as an int8 network of the same shapes.
+    """
+    with working(f"Preparing {source}"):
+        from larq_sks_cli import latency
+
+        forms, missing = latency.forms_of(source, threads)
+    with working("Measuring", rounds) as advance:
+        timings = latency.measure(forms, rounds, advance)
+    if as_json:
+        print_json({"timings": [each._asdict() for each in timings], "missing": missing})
+        return
+    width = max(len(each.name) for each in timings)
+    for each in timings:
+        click.echo(
+            f"{each.name:{width}}  {each.median:8.3f} ms  ({each.lower:.3f} to {each.upper:.3f})  "
+            f"{each.size / 1024:8.1f} KiB"
+        )
+    for line in missing:
+        click.echo(f"Not run. {line}", err=True)
 
 
 main.add_command(pictures.plot)

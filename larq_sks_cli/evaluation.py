@@ -10,7 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 import larq_sks_zoo as zoo
+from larq_sks.convert import tflite_file
+from larq_sks.convert.compact_filters import COMPACT
 from larq_sks_cli.files import check_exists, read_model
+from larq_sks_cli.latency import runtime_interpreter
 
 
 class Network(NamedTuple):
@@ -39,7 +42,7 @@ def read_network(path: Path) -> Network:
 
     Raises:
         ValueError: If the file cannot be read.
-        ImportError: If a .tflite file needs Larq Compute Engine and it is not installed.
+        ImportError: If a .tflite file needs Larq Compute Engine or larq-sks-runtime and it is not installed.
     """
     if path.suffix == ".tflite":
         return _read_tflite(path)
@@ -53,6 +56,15 @@ def read_network(path: Path) -> Network:
 
 def _read_tflite(path: Path) -> Network:
     check_exists(path)
+    data = path.read_bytes()
+    # Looked at here, because interpreters trust a file blindly.
+    if data[4:8] != b"TFL3":
+        raise ValueError(f"'{path}' is no .tflite file.")
+    compact = COMPACT in tflite_file.read(data).ops
+    return _read_compact(path, data) if compact else _read_lce(path, data)
+
+
+def _read_lce(path: Path, data: bytes) -> Network:
     try:
         from larq_compute_engine.tflite.python.interpreter import Interpreter
     except ImportError as error:
@@ -60,19 +72,36 @@ def _read_tflite(path: Path) -> Network:
             "Larq Compute Engine is needed to run a .tflite file. Install it with pip install '.[lce]' in a checkout of larq_sks; it "
             "exists for Python 3.10 and 3.11."
         ) from error
-    data = path.read_bytes()
-    # Looked at here, because the interpreter trusts a file blindly.
-    if data[4:8] != b"TFL3":
-        raise ValueError(f"'{path}' is no .tflite file.")
     interpreter = Interpreter(data)
-    types = {np.dtype(each) for each in (*interpreter.input_types, *interpreter.output_types)}
-    if types != {np.dtype(np.float32)}:
-        raise ValueError(f"'{path}' takes or gives other numbers than float32.")
+    _check_floats(path, (*interpreter.input_types, *interpreter.output_types))
     shapes = [
         [tuple(shape[1:]) for shape in shapes]
         for shapes in (interpreter.input_shapes, interpreter.output_shapes)
     ]
     return Network(interpreter.predict, *shapes)
+
+
+def _read_compact(path: Path, data: bytes) -> Network:
+    interpreter = runtime_interpreter(data, threads=1)
+    details = interpreter.get_input_details(), interpreter.get_output_details()
+    _check_floats(path, [each["dtype"] for tensors in details for each in tensors])
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        scores = []
+        for image in images:
+            interpreter.set_tensor(details[0][0]["index"], image[None])
+            interpreter.invoke()
+            scores.append(interpreter.get_tensor(details[1][0]["index"])[0])
+        return np.stack(scores)
+
+    return Network(
+        predict, *([tuple(each["shape"][1:]) for each in tensors] for tensors in details)
+    )
+
+
+def _check_floats(path: Path, types) -> None:
+    if {np.dtype(each) for each in types} != {np.dtype(np.float32)}:
+        raise ValueError(f"'{path}' takes or gives other numbers than float32.")
 
 
 def read_images(name: str, folder: Path, split: str, limit: int | None) -> Images:

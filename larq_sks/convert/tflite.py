@@ -1,10 +1,10 @@
-"""Files for Larq Compute Engine, and the proof that their binary convolutions are binary."""
+"""Files for Larq Compute Engine and our runtime, and the proof that their binary convolutions are binary."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from larq_sks import _calls
 from larq_sks._files import write_atomically
-from larq_sks.convert import lce_model, tflite_file
+from larq_sks.convert import compact_filters, lce_model, tflite_file
 from larq_sks.convert.clone import QUANTIZERS, check_model
 from larq_sks.convert.plain import to_larq
 from larq_sks.convert.tflite_file import BINARY
@@ -33,7 +33,8 @@ class TFLiteLayer:
     kind: str
     """Name of its class."""
     became: str
-    """`"LceBconv2d"` for a binary convolution, else `"float"`: its kernel takes 32 bits a weight."""
+    """`"LceBconv2d"` for a binary convolution, `"LarqSksBconv2d"` for one with a codebook (`compact=True`),
+    else `"float"`: its kernel takes 32 bits a weight."""
     reason: str
     """Why it is float, or how it differs from the layer; empty if there is nothing to say."""
     quantised: bool
@@ -98,12 +99,18 @@ def to_tflite(
     path: str | os.PathLike,
     images=None,
     strict: bool = False,
+    compact: bool = False,
 ) -> TFLiteReport:
     """Writes a network for Larq Compute Engine (LCE), and checks that it is binary and gives the same.
 
     The file takes one image at a time and holds one bit for each weight of a binary convolution. Each
     `QuantConv2D` with binary inputs must have become the operator `LceBconv2d`: its kernel is looked up
     among those in the file. Other layers stay float. Then LCE's interpreter runs the file.
+
+    With `compact=True` the file holds codebooks and numbers of codewords, about log2(n)/9 bits for a weight
+    of a 3×3 kernel. LCE cannot read such a file: it runs in a stock interpreter of TensorFlow Lite with the
+    delegate of larq-sks-runtime. What LCE runs here is the same file before its filters are replaced, each
+    by one that is decoded and compared.
 
     Layers keep their order. One thing is computed in another way: LCE gets zero padding wrong where the
     image is smaller than the kernel, so such a layer pads with ones and subtracts what that adds. The
@@ -122,6 +129,7 @@ def to_tflite(
         images: What to compare file and model on, as the model takes it. `None`: a few images of noise,
             on which disagreement is reported but no error.
         strict: Whether a quantised layer that stays float is an error, too.
+        compact: Whether binary filters that become smaller by it are stored with codebooks.
 
     Returns:
         What each layer became, the operators, the file's size, and how well it agrees with the model.
@@ -160,13 +168,17 @@ def to_tflite(
             + "\nNothing was written."
         )
 
+    agreement = _compare(lce, data, plain, inputs)
+    layers = [layer for layer, _ in judged]
+    if compact:
+        data, file, layers = _compacted(data, uses, layers)
     report = TFLiteReport(
         size=len(data),
         ops=dict(file.ops.most_common()),
-        layers=[layer for layer, _ in judged],
+        layers=layers,
         images=len(inputs),
         noise=images is None,
-        **_compare(lce, data, plain, inputs),
+        **agreement,
     )
     if images is not None and not report.relative_error <= _MAX_ERROR:
         raise ValueError(
@@ -340,6 +352,25 @@ def _judge(use: _Use, file: tflite_file.File) -> tuple[TFLiteLayer, bool]:
         broken = isinstance(use.layer, lq.layers.QuantConv2D)
     kind = type(use.layer).__name__
     return TFLiteLayer(use.name, kind, became, reason, use.quantised), broken
+
+
+def _compacted(
+    data: bytes, uses: list[_Use], layers: list[TFLiteLayer]
+) -> tuple[bytes, tflite_file.File, list[TFLiteLayer]]:
+    """Stores filters with codebooks; returns the file, what is in it, and what the layers are now."""
+    kernels = [
+        lce_model.quantised(use.layer, "kernel").numpy() if layer.became == BINARY else None
+        for use, layer in zip(uses, layers, strict=True)
+    ]
+    data = compact_filters.compacted(data, [kernel for kernel in kernels if kernel is not None])
+    file = tflite_file.read(data)
+    layers = [
+        layer
+        if kernel is None or tflite_file.is_among_binary(kernel, file.binary)
+        else replace(layer, became=compact_filters.COMPACT)
+        for layer, kernel in zip(layers, kernels, strict=True)
+    ]
+    return data, file, layers
 
 
 def _why_wrong(use: _Use) -> str:

@@ -63,6 +63,12 @@ def is_among_binary(kernel: np.ndarray, filters: list[np.ndarray]) -> bool:
     return _is_among([packed(rows < 0), packed(rows >= 0)], filters)
 
 
+def unpacked(filter: np.ndarray, channels: int) -> np.ndarray:
+    """Returns where the weights of a packed filter are negative: bool (channels_out, height, width, channels)."""
+    words = np.ascontiguousarray(filter.astype("<u4")).view(np.uint8)
+    return np.unpackbits(words, axis=-1, count=channels, bitorder="little").astype(bool)
+
+
 def is_among_float(kernel: np.ndarray, filters: list[np.ndarray]) -> bool:
     """Tells whether a kernel is among float filters, whatever batch norm multiplied its channels by."""
     signs = np.sign(np.moveaxis(kernel, -1, 0))
