@@ -30,19 +30,35 @@ def on_files(files: Files, config) -> Files:
     waiting = [file for file in files if file.src_uri.endswith(".md")]
     while waiting:
         page = waiting.pop()
-        for _, target, _ in _LINK.findall(page.content_string):
-            source = _outside(page.src_uri, target)
-            if source is None or files.get_file_from_path(_inside(source)):
-                continue
-            if not (ROOT / source).is_file():
-                raise PluginError(
-                    f"A link must lead to a file of the repository. Received: '{target}' in {page.src_uri}."
-                )
-            file = _generated(config, _inside(source), source)
-            files.append(file)
-            if source.endswith(".md"):
-                waiting.append(file)
+        for source in linked(page.src_uri, page.content_string):
+            if files.get_file_from_path(_inside(source)) is None:
+                files.append(_generated(config, _inside(source), source))
+                if source.endswith(".md"):
+                    waiting.append(files.get_file_from_path(_inside(source)))
     return files
+
+
+def linked(src_uri: str, text: str) -> set[str]:
+    """Lists the files of the repository, outside the site's own pages, that a page links to.
+
+    Arguments:
+        src_uri: The page.
+        text: What stands in it.
+
+    Returns:
+        Their paths in the repository.
+
+    Raises:
+        PluginError: If one of them is not there.
+    """
+    found = {_source(src_uri, target) for _, target, _ in _LINK.findall(text)} - {None, *PLACES}
+    outside = {source for source in found if not source.startswith("docs/")}
+    for source in outside:
+        if not (ROOT / source).is_file():
+            raise PluginError(
+                f"A link must lead to a file of the repository. Received: '{source}' in {src_uri}."
+            )
+    return outside
 
 
 def on_page_markdown(markdown: str, page, config, files: Files) -> str:
@@ -74,12 +90,6 @@ def _source(src_uri: str, target: str) -> str | None:
     if ":" in target or target.startswith("/"):
         return None
     return posixpath.normpath(posixpath.join(posixpath.dirname(_origin(src_uri)), target))
-
-
-def _outside(src_uri: str, target: str) -> str | None:
-    source = _source(src_uri, target)
-    known = source is None or source.startswith("docs/") or source in PLACES
-    return None if known else source
 
 
 def _inside(source: str) -> str:
