@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import ConnectionPatch, Rectangle
 
 import larq_sks as sks
@@ -30,6 +31,7 @@ SHOWN = 16
 
 
 def main() -> None:
+    """Writes the picture."""
     model = zoo.ResNet20(num_codewords=32, weights="cifar10")
     chosen = sks.codewords(model)[LAYER]
     (kernel,) = (each for each in sks.layers.sparse_kernels(model) if each.name == LAYER)
@@ -48,9 +50,12 @@ def draw(indices: np.ndarray, blocks: np.ndarray) -> Figure:
     """
     count, marked = len(indices), 2  # the first two are plain: nine times the same sign
     figure, parts = pyplot.subplots(
-        1, 4, figsize=(10, 4.2), width_ratios=(1.75, 1.2, 1.6, 3.1), layout="constrained"
+        1,
+        4,
+        figsize=(10, 4.2),
+        width_ratios=(1.75, 1.2, 1.6, 3.1),
+        layout=ConstrainedLayoutEngine(wspace=0.12),
     )
-    figure.get_layout_engine().set(wspace=0.12)
     book, permutation, few, kernel = parts
 
     order = np.sort(indices)
