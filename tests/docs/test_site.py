@@ -55,7 +55,9 @@ def target(page, link):
     if not address:
         return page, unquote(anchor)
     path = posixpath.normpath(posixpath.join("/", posixpath.dirname(page), unquote(address)))[1:]
-    return posixpath.join(path, "index.html") if address.endswith((".", "/")) else path, anchor
+    if address.endswith((".", "/")):
+        path = posixpath.join(path, "index.html")
+    return path, unquote(anchor)
 
 
 def is_inside(link):
@@ -63,42 +65,81 @@ def is_inside(link):
     return not parts.scheme and not parts.netloc
 
 
-def test_each_link_leads_to_a_page_and_an_anchor_of_the_site(site):
+def broken_links(site):
+    """The links between pages that lead to no file or no anchor, and the number of all."""
     found = read(site)
-    wrong, seen = [], 0
+    broken, count = [], 0
     for name, page in found.items():
-        # The page for what is not found does not know where it will be shown.
-        for link in [link for link in page.links if is_inside(link)] if name != "404.html" else []:
-            seen += 1
+        for link in filter(is_inside, page.links):
+            count += 1
             path, anchor = target(name, link)
             if path in found:
-                missing = anchor and unquote(anchor) not in found[path].anchors | {"__top"}
+                missing = anchor and anchor not in found[path].anchors | {"__top"}
             else:
                 missing = not (site / path).is_file()
-            if missing:
-                wrong.append(f"{name}: {link}")
-    assert not wrong
-    assert seen > 1000
+            # The page for what is not found does not know where it will be shown.
+            if missing and name != "404.html":
+                broken.append(f"{name}: {link}")
+    return broken, count
+
+
+def broken_loads(site):
+    """What pages and style sheets load from elsewhere or in vain, and the number of all loads."""
+    loads = [(name, link) for name, page in read(site).items() for link in page.loaded]
+    for sheet in site.rglob("*.css"):
+        text = sheet.read_text("utf-8")
+        links = re.findall(r"url\(\s*['\"]?([^'\")]+)", text)
+        links += re.findall(r"@import\s+['\"]([^'\"]+)", text)
+        name = sheet.relative_to(site).as_posix()
+        loads += [(name, link) for link in links if not link.startswith("data:")]
+    broken = [
+        f"{name}: {link}"
+        for name, link in loads
+        if not is_inside(link)
+        or (name != "404.html" and not (site / target(name, link)[0]).is_file())
+    ]
+    return broken, len(loads)
+
+
+def test_each_link_leads_to_a_page_and_an_anchor_of_the_site(site):
+    broken, count = broken_links(site)
+    assert broken == []
+    assert count > 1000
 
 
 def test_a_page_loads_nothing_from_elsewhere(site):
-    found = read(site)
-    loaded = [(name, link) for name, page in found.items() for link in page.loaded]
-    for sheet in site.rglob("*.css"):
-        name = sheet.relative_to(site).as_posix()
-        text = sheet.read_text("utf-8")
-        imports = re.findall(r"url\(\s*['\"]?([^'\")]+)", text) + re.findall(
-            r"@import\s+['\"]([^'\"]+)", text
-        )
-        loaded += [(name, link) for link in imports if not link.startswith("data:")]
-    assert len(loaded) > 100
-    assert [each for each in loaded if not is_inside(each[1])] == []
-    missing = [
-        (name, link)
-        for name, link in loaded
-        if name != "404.html" and not (site / target(name, link)[0]).is_file()
+    broken, count = broken_loads(site)
+    assert broken == []
+    assert count > 100
+
+
+def test_what_is_broken_is_found(tmp_path):
+    (tmp_path / "index.html").write_text(
+        "<a href='a/'>1</a> <a href='a/#here'>2</a> <a href='a/#gone'>3</a> <a href='b/'>4</a>"
+        "<a href='#here'>5</a> <a href='https://c.d/e'>6</a> <a href='s.css'>7</a>"
+        "<link href='s.css'><script src='https://c.d/e.js'></script><img src='gone.png'>"
+    )
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "index.html").write_text(
+        "<p id='here'><a href='..'>1</a><a href='../c'>2</a>"
+    )
+    (tmp_path / "s.css").write_text("@import 'https://c.d/f.css'; p {background: url(gone.svg)}")
+    broken, count = broken_links(tmp_path)
+    assert sorted(broken) == [
+        "a/index.html: ../c",
+        "index.html: #here",
+        "index.html: a/#gone",
+        "index.html: b/",
     ]
-    assert missing == []
+    assert count == 8
+    broken, count = broken_loads(tmp_path)
+    assert sorted(broken) == [
+        "index.html: gone.png",
+        "index.html: https://c.d/e.js",
+        "s.css: gone.svg",
+        "s.css: https://c.d/f.css",
+    ]
+    assert count == 5
 
 
 def test_links_of_pages_that_are_read_in_the_repository_lead_to_its_files():
