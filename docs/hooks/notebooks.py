@@ -19,6 +19,8 @@ from mkdocs.structure.files import File, Files
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
+# The kernel listens on this machine alone, to signed messages, and warns of that all the same.
+_QUIET = ["--IPKernelApp.log_level=40"]
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _log = logging.getLogger("mkdocs.hooks.notebooks")
 
@@ -38,7 +40,15 @@ def execute(text: str) -> nbformat.NotebookNode:
     notebook = nbformat.reads(text, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+        client = NotebookClient(
+            notebook,
+            timeout=600,
+            startup_timeout=300,
+            kernel_name="python3",
+            resources=resources,
+            extra_arguments=_QUIET,
+        )
+        client.execute()
     return notebook
 
 

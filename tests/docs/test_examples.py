@@ -1,7 +1,9 @@
 """The code in the README and in the pages of the site runs, and the commands in them exist."""
 
+import os
 import shlex
 import sys
+from unittest import mock
 
 import click
 import pages
@@ -23,14 +25,15 @@ WITH_PYTHON = [
 @pytest.mark.parametrize("page", WITH_PYTHON)
 def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "agg")
     tf.keras.backend.clear_session()
     names = {"__name__": "__main__"}
-    for block in pages.blocks(page):
-        if block.language == "python":
-            # Empty lines before it, so that a traceback names the line of the page.
-            source = "\n" * (block.line - 1) + block.text
-            exec(compile(source, pages.ROOT / page, "exec"), names)
+    # What a page sets in the environment ends with it.
+    with mock.patch.dict(os.environ, MPLBACKEND="agg"):
+        for block in pages.blocks(page):
+            if block.language == "python":
+                # Empty lines before it, so that a traceback names the line of the page.
+                source = "\n" * (block.line - 1) + block.text
+                exec(compile(source, pages.ROOT / page, "exec"), names)
 
 
 @pytest.mark.parametrize("page", pages.pages())
@@ -53,6 +56,8 @@ def commands(page):
 def test_commands_have_the_options_that_a_page_gives_them(page):
     for name, *words in commands(page):
         command = main.get_command(click.Context(main), name)
+        if name.startswith("-"):
+            command, words = main, [name, *words]
         assert command is not None, f"there is no command {name}"
         try:
             command.make_context(name, words)
