@@ -21,6 +21,8 @@ from nbconvert import MarkdownExporter
 
 # The kernel listens on this machine alone, to signed messages, and warns of that all the same.
 _QUIET = ["--IPKernelApp.log_level=40"]
+# tensorflow_datasets prepares to draw progress bars, which warns where ipywidgets is missing.
+_NO_BARS = {"PYTHONWARNINGS": "ignore:IProgress not found"}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _log = logging.getLogger("mkdocs.hooks.notebooks")
 
@@ -47,8 +49,10 @@ def execute(text: str) -> nbformat.NotebookNode:
             kernel_name="python3",
             resources=resources,
             extra_arguments=_QUIET,
+            # What a cell prints bit by bit is one block.
+            coalesce_streams=True,
         )
-        client.execute()
+        client.execute(env={**os.environ, **_NO_BARS})
     return notebook
 
 
