@@ -14,7 +14,7 @@ READY := $(VENV)/ready
 PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=2 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow lint bench bench-files fuzz wheel clean
+.PHONY: demo test test-slow lint bench bench-files fuzz wheel docs docs-serve clean
 
 demo: $(READY)
 	$(BIN)/larq-sks demo $(ARGS)
@@ -42,11 +42,20 @@ fuzz: $(READY)
 wheel: $(READY)
 	$(BIN)/python -m build --outdir $(DIST)
 
+# The site, in build/site. DOCS_EXECUTE=0 leaves out the runs of the notebooks, which take minutes.
+MKDOCS := NO_MKDOCS_2_WARNING=1 TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/mkdocs
+
+docs: $(READY)
+	$(MKDOCS) build $(ARGS)
+
+docs-serve: $(READY)
+	$(MKDOCS) serve $(ARGS)
+
 # Made again when a requirement changes. An existing environment is kept if its pip works.
 $(READY): setup.cfg pyproject.toml $(wildcard constraints/*.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit("larq-sks needs Python 3.10, 3.11 or 3.12 and $(PYTHON) is %d.%d: name another, as in make PYTHON=python3.11" % v)'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tensorflow-cpu,plot,analyze,lce,dev]' \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tensorflow-cpu,plot,analyze,lce,docs,dev]' \
 		--constraint constraints/$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
 	@touch $@
 

@@ -46,8 +46,9 @@ _LOCAL = dict(
 class Selection(tf.keras.layers.Layer):
     """Base class of all selections: n different rows of a codebook, stored as integers.
 
-    Derive from it to write a selection of your own: `start_indices` says where it begins; a selection
-    that changes in training overrides `codewords` too. A Keras layer, for the sake of its weights.
+    Derive from it to write a selection of your own: `start_indices` says where it begins. From outside, such
+    as a callback, `start_from` changes it; one that changes itself in training steps overrides `codewords`
+    and calls `store` there. A Keras layer, for the sake of its weights.
 
     Example:
         ```python
@@ -111,6 +112,25 @@ class Selection(tf.keras.layers.Layer):
         """
         self._require_built()
         self._indices.assign(check_indices(indices, len(self.patterns), self._indices.shape[0]))
+
+    def store(self, indices: tf.Tensor) -> None:
+        """Makes the codewords that a training step chose those of inference: for `codewords` of subclasses.
+
+        It runs in graphs, and so checks nothing. Call it in each training step and outside of any
+        `tf.cond`, because an assignment within a branch fails on replicas.
+
+        Example:
+            ```python
+            def codewords(self, training=None):
+                if training:
+                    self.store(tf.math.top_k(self.scores, self.num_codewords).indices)
+                return super().codewords()
+            ```
+
+        Arguments:
+            indices: n different integers from 0 to 2^K - 1, of any integer dtype.
+        """
+        self._indices.assign(tf.cast(indices, tf.int64))
 
     def whole(self) -> bool | tf.Tensor:
         """Tells whether all codewords may be used at present, which makes the quantizer a plain sign."""
@@ -286,8 +306,7 @@ class Permutation(Selection):
             self._choose,
             lambda: (stored, tf.cast(self._indices, tf.int32)),
         )
-        # Out here and in every phase, because an assignment within a branch fails on replicas.
-        self._indices.assign(tf.cast(indices, tf.int64))
+        self.store(indices)
         self._draws.assign_add([0, 1])
         return codewords
 

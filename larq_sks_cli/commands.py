@@ -14,6 +14,11 @@ from larq_sks_cli.console import Group, check_target, kib, print_json, working
 
 _PATH = click.Path(path_type=Path)
 _json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_data_dir = click.option(
+    "--data-dir",
+    type=_PATH,
+    help="Folder of TensorFlow Datasets.  [default: TFDS_DATA_DIR or ~/tensorflow_datasets]",
+)
 _force = click.option("--force", is_flag=True, help="Replace files that exist.")
 
 
@@ -83,13 +88,16 @@ def sparsify(
     with working("Choosing codewords"):
         from larq_sks import convert
 
-        model = convert.sparsify(
-            model,
-            num_codewords,
-            selection,
-            None if start == "none" else start,
-            list(layers) or None,
-        )
+        try:
+            model = convert.sparsify(
+                model,
+                num_codewords,
+                selection,
+                None if start == "none" else start,
+                list(layers) or None,
+            )
+        except convert.LayerNamesError as error:
+            raise click.ClickException(f"--layer {error.complaint}") from error
     with working(f"Writing {target}"):
         from larq_sks_cli.files import write_model
 
@@ -109,7 +117,8 @@ def sparsify(
 @click.option(
     "--strict",
     is_flag=True,
-    help="With --tflite: refuse a network with layers that stay float there.",
+    help="With --tflite: write nothing if a quantised layer would be stored in 32 bits a weight, as LCE has "
+    "binary kernels for convolutions of signs only.",
 )
 @click.option(
     "--compact",
@@ -259,13 +268,18 @@ def analyze(sources, plot, force, as_json) -> None:
 
 @main.command()
 @click.argument("source", metavar="FILE", type=_PATH)
-@click.option("--data", type=_PATH, required=True, help="Folder of TensorFlow Datasets.")
-@click.option("--dataset", default="cifar10", show_default=True, help="Name of the data set there.")
-@click.option("--split", default="test", show_default=True, help="Its part.")
+@click.option(
+    "--dataset",
+    default="cifar10",
+    show_default=True,
+    help="Name of a data set of TensorFlow Datasets, or cifar10_sample: the images in the package.",
+)
+@_data_dir
+@click.option("--split", default="test", show_default=True, help="Part of the data set.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many images, the first.")
 @_json
-def evaluate(source, data, dataset, split, batch_size, limit, as_json) -> None:
+def evaluate(source, dataset, data_dir, split, batch_size, limit, as_json) -> None:
     """Measures the accuracy of FILE, here also a .tflite, on images with classes.
 
     The images are scaled as the networks of larq_sks_zoo take them (`preprocess_input`). Nothing is
@@ -275,7 +289,7 @@ def evaluate(source, data, dataset, split, batch_size, limit, as_json) -> None:
         from larq_sks_cli import evaluation
 
         network = evaluation.read_network(source)
-        images = evaluation.read_images(dataset, data, split, limit)
+        images = evaluation.read_images(dataset, data_dir, split, limit)
         evaluation.check_fit(network, images)
     with working("Classifying", images.number) as advance:
         correct = evaluation.count_correct(network, images, batch_size, advance)
@@ -323,11 +337,7 @@ def zoo(as_json) -> None:
     "random weights.  [default: the one that comes with the package]",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option(
-    "--data-dir",
-    type=_PATH,
-    help="Folder of TensorFlow Datasets.  [default: TFDS_DATA_DIR or ~/tensorflow_datasets]",
-)
+@_data_dir
 @click.option("--epochs", type=click.IntRange(min=1), help="Of each stage, not the recipe's.")
 @click.option("--output", type=_PATH, help="Folder of the run.  [default: one in larq-sks-runs/]")
 @click.option("--teacher", type=_PATH, help="A network to learn from beside the labels.")

@@ -14,6 +14,10 @@ from larq_sks.convert import tflite_file
 from larq_sks.convert.compact_filters import COMPACT
 from larq_sks_cli.files import check_exists, read_model
 from larq_sks_cli.latency import runtime_interpreter
+from larq_sks_zoo.training import datasets
+
+SAMPLE = "cifar10_sample"
+"""The data set that comes with the package."""
 
 
 class Network(NamedTuple):
@@ -28,7 +32,7 @@ class Network(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Images with their classes from TensorFlow Datasets."""
+    """Images with their classes."""
 
     examples: tf.data.Dataset
     number: int
@@ -104,26 +108,25 @@ def _check_floats(path: Path, types) -> None:
         raise ValueError(f"'{path}' takes or gives other numbers than float32.")
 
 
-def read_images(name: str, folder: Path, split: str, limit: int | None) -> Images:
-    """Opens a data set that lies in a folder of TensorFlow Datasets, without a download.
+def read_images(name: str, data_dir: Path | None, split: str, limit: int | None) -> Images:
+    """Opens a data set, without a download.
 
     Arguments:
-        name: Its name there, such as "cifar10".
-        folder: The folder that holds the data sets.
+        name: Its name in TensorFlow Datasets, such as "cifar10", or "cifar10_sample".
+        data_dir: The folder of TensorFlow Datasets; `None` for the usual one.
         split: Which part, such as "test".
         limit: Take only so many images, the first; `None` for all.
 
     Raises:
         ValueError: If the data set is not there or is not of images of one size with a class each.
     """
+    if name == SAMPLE:
+        return _read_sample(split, limit)
     import tensorflow_datasets as tfds
 
-    missing = ValueError(
-        f"There is no data set '{name}' in '{folder}'. Get it with: python -c \"import "
-        f"tensorflow_datasets as tfds; tfds.load('{name}', data_dir='{folder}')\""
-    )
+    folder = datasets.folder_of(data_dir)
     if not (folder / name.partition(":")[0]).is_dir():
-        raise missing
+        raise datasets.missing(name, folder)
     try:
         examples, info = tfds.load(
             name,
@@ -135,7 +138,7 @@ def read_images(name: str, folder: Path, split: str, limit: int | None) -> Image
             read_config=tfds.ReadConfig(try_autocache=False),
         )
     except AssertionError as error:  # another version of it, or half of it
-        raise missing from error
+        raise datasets.missing(name, folder) from error
     image, label = examples.element_spec
     classes = getattr(info.features[info.supervised_keys[1]], "num_classes", None)
     if classes is None or image.shape.rank != 3 or not image.shape.is_fully_defined():
@@ -146,6 +149,17 @@ def read_images(name: str, folder: Path, split: str, limit: int | None) -> Image
     if limit is not None:
         examples = examples.take(limit)
     return Images(examples, len(examples), tuple(image.shape), classes)
+
+
+def _read_sample(split: str, limit: int | None) -> Images:
+    parts = dict(zip(("train", "test"), zoo.load_cifar10_sample(), strict=True))
+    if split not in parts:
+        raise ValueError(
+            f"`--split` of {SAMPLE} must be one of {tuple(parts)}. Received: '{split}'."
+        )
+    pixels, labels = (values[:limit] for values in parts[split])
+    examples = tf.data.Dataset.from_tensor_slices((pixels, labels))
+    return Images(examples, len(labels), pixels.shape[1:], len(zoo.CLASSES))
 
 
 def check_fit(network: Network, images: Images) -> None:

@@ -135,7 +135,12 @@ def test_every_kind_of_file_is_read_as_the_same_network(folder, kind):
     expected["layers"][0]["name"] = figures["layers"][0]["name"]
     assert figures == expected
     measured = run_json(
-        "evaluate", folder / kind, "--data", folder / "data", "--dataset", "cifar_sample/classes"
+        "evaluate",
+        folder / kind,
+        "--data-dir",
+        folder / "data",
+        "--dataset",
+        "cifar_sample/classes",
     )
     assert (measured["images"], measured["correct"]) == (300, correct(model))
     assert measured["accuracy"] == correct(model) / 300
@@ -170,6 +175,7 @@ def test_sparsify_passes_its_options_on(folder, tmp_path):
         *("--layer", CONVOLUTIONS[1], "--layer", CONVOLUTIONS[4], "--start", "frequent"),
     )
     assert [k["name"] for k in report["kernels"] if k["changed"]] == CONVOLUTIONS[1:5:3]
+    assert "where" not in json.dumps(report)  # what Python calls --layer
     kernels = sks.layers.sparse_kernels(files.read_model(tmp_path / "small.keras"))
     for kernel in kernels:
         assert isinstance(kernel.quantizer.selection, sks.selections.Fixed)
@@ -217,7 +223,7 @@ def test_a_network_goes_all_the_way(folder, tmp_path):
             other.predict(images()[0], verbose=0), small.predict(images()[0], verbose=0)
         )
     measured = run_json(
-        *("evaluate", tmp_path / "small.tflite", "--data", folder / "data"),
+        *("evaluate", tmp_path / "small.tflite", "--data-dir", folder / "data"),
         *("--dataset", "cifar_sample/classes", "--limit", "100"),
     )
     # A score that adds up in another order may tip an image over.
@@ -244,7 +250,7 @@ def test_strict_export_refuses_what_would_stay_float(tmp_path):
 
 @pytest.mark.skipif(not networks.SHARED.exists(), reason="needs CIFAR-10 in shared/data/tfds")
 def test_evaluate_measures_what_training_did(folder):
-    line = run("evaluate", folder / "net.h5", "--data", networks.SHARED / "tfds").stdout
+    line = run("evaluate", folder / "net.h5", "--data-dir", networks.SHARED / "tfds").stdout
     assert line == "73.73% of 10,000 images (cifar10, test): 7,373 correct.\n"
 
 
@@ -255,7 +261,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(folder, tmp_path, command):
             "sparsify": [tmp_path / "out.keras"],
             "export": ["--larq", tmp_path / "out.keras"],
             "summary": [],
-            "evaluate": ["--data", folder / "data"],
+            "evaluate": ["--data-dir", folder / "data"],
         }
         return fails(command, path, *rest[command])
 
@@ -295,8 +301,26 @@ def test_debug_shows_where_an_error_was(folder):
     assert isinstance(result.exception.__cause__, ValueError)  # Keras' own
 
 
+def test_evaluate_takes_the_images_in_the_package(folder):
+    arguments = "evaluate", folder / "net.h5", "--dataset", "cifar10_sample"
+    measured = run_json(*arguments)
+    assert (measured["images"], measured["correct"]) == (1000, correct(networks.resnet8(), 1000))
+    line = run(*arguments, "--split", "train", "--limit", "200").stdout
+    assert "of 200 images (cifar10_sample, train)" in line
+    assert "('train', 'test')" in fails(*arguments, "--split", "validation")
+
+
+def test_evaluate_looks_where_training_looks(folder, monkeypatch):
+    arguments = "evaluate", folder / "net.h5", "--dataset", "cifar_sample/classes"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(folder / "data"))
+    assert run_json(*arguments)["images"] == 300
+    monkeypatch.setenv("TFDS_DATA_DIR", str(folder / "nowhere"))
+    line = fails(*arguments)
+    assert "--data-dir" in line and "nowhere" in line
+
+
 def test_evaluate_checks_data_and_network_before_it_runs(folder, tmp_path):
-    data = "--data", folder / "data", "--dataset"
+    data = "--data-dir", folder / "data", "--dataset"
     network = folder / "net.keras"
     line = fails("evaluate", network, *data, "nonsense")
     assert f"tfds.load('nonsense', data_dir='{folder / 'data'}')" in line
@@ -327,7 +351,7 @@ def test_what_needs_lce_says_how_to_get_it(folder, tmp_path, monkeypatch):
     for name in ("larq_compute_engine", "larq_compute_engine.tflite.python.interpreter"):
         monkeypatch.setitem(sys.modules, name, None)
     (tmp_path / "net.tflite").touch()
-    assert "'.[lce]'" in fails("evaluate", tmp_path / "net.tflite", "--data", tmp_path)
+    assert "'.[lce]'" in fails("evaluate", tmp_path / "net.tflite", "--data-dir", tmp_path)
     arguments = "--tflite", tmp_path / "out.tflite"
     assert "'.[lce]'" in fails("export", folder / "net.h5", *arguments)
 
@@ -357,9 +381,9 @@ def test_places_that_cannot_be_written_to_are_refused(folder, tmp_path):
 
 def test_sparsify_says_why_it_refuses(folder, tmp_path):
     line = fails("sparsify", folder / "net.h5", tmp_path / "out.sks", "--layer", "nonsense")
-    assert "nonsense" in line and "stage1_1_conv" in line
+    assert line.startswith("--layer ") and "'nonsense'" in line and "stage1_1_conv" in line
     line = fails("sparsify", folder / "net.h5", tmp_path / "out.sks", "--layer", "stem")
-    assert "'stem': float kernel" in line
+    assert line.startswith("--layer ") and "'stem': float kernel" in line
     assert not (tmp_path / "out.sks").exists()
 
 
@@ -378,8 +402,7 @@ def test_sparsify_says_why_it_refuses(folder, tmp_path):
         (["export", "in.h5", "--larq", "out.h5", "--floats", "int8"], "--floats"),
         (["export", "in.h5", "--sks", "out.sks", "--floats", "int4"], "int4"),
         (["summary"], "FILE"),
-        (["evaluate", "in.h5"], "--data"),
-        (["evaluate", "in.h5", "--data", ".", "--limit", "0"], "--limit"),
+        (["evaluate", "in.h5", "--data-dir", ".", "--limit", "0"], "--limit"),
         (["demo", "--epochs", "0"], "--epochs"),
         (["demo", "--seed", "-1"], "--seed"),
         (["demo", "--output", __file__], "--output"),
@@ -404,7 +427,7 @@ def test_an_unexpected_error_is_one_line_too():
 
 def test_a_terminal_shows_progress_and_stdout_holds_the_result_alone(folder):
     terminal, end = pty.openpty()
-    arguments = "--data", folder / "data", "--dataset", "cifar_sample/classes", "--json"
+    arguments = "--data-dir", folder / "data", "--dataset", "cifar_sample/classes", "--json"
     with start_process("evaluate", folder / "net.h5", *arguments, stderr=end) as process:
         os.close(end)
         shown = b""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_sks import codebook, selections
+from larq_sks import codebook, layers, selections
 from larq_sks.selections import Fixed, Permutation, Selection
 
 
@@ -21,6 +21,27 @@ class Last(Selection):
 
     def get_config(self):
         return {**super().get_config(), "step": self.step}
+
+
+@tf.keras.utils.register_keras_serializable("tests")
+class Best(Selection):
+    """A user's own selection that learns: a score for each codeword, the best are selected."""
+
+    def start_indices(self, num_patterns, num_codewords):
+        return np.arange(num_codewords)
+
+    def build(self, codewords_shape):
+        super().build(codewords_shape)
+        self.num_codewords, block_size = codewords_shape
+        start = tf.keras.initializers.Constant(np.linspace(1.0, 0.5, 2**block_size))
+        self.scores = self.add_weight("scores", (2**block_size,), initializer=start)
+
+    def codewords(self, training=None):
+        if not training:
+            return super().codewords()
+        scores, indices = tf.math.top_k(self.scores, self.num_codewords)
+        self.store(indices)
+        return super().codewords() * (1.0 + scores - tf.stop_gradient(scores))[:, tf.newaxis]
 
 
 def build(selection, num_codewords=4, block_size=4):
@@ -72,6 +93,26 @@ def test_own_selection_quantises_and_is_made_anew_from_its_config():
     np.testing.assert_array_equal(selection.codewords(True), codebook.to_signs([15, 13, 11], 4))
     config = json.loads(json.dumps(selections.serialize(selection)))
     assert build(selections.get(config), 3).indices.tolist() == [15, 13, 11]
+
+
+def test_own_selection_stores_what_a_step_chose():
+    normal = tf.keras.initializers.RandomNormal(seed=0)
+    layer = layers.SKSConv2D(32, 3, num_codewords=4, selection=Best(), kernel_initializer=normal)
+    model = tf.keras.Sequential([layer])
+    images = tf.random.stateless_normal((2, 4, 4, 1), seed=[1, 2])
+    model.build(images.shape)
+    selection = layer.kernel_quantizer.selection
+    assert selection.indices.tolist() == [0, 1, 2, 3]
+    selection.scores.assign(tf.tensor_scatter_nd_add(selection.scores, [[300], [9]], [2.0, 1.0]))
+    model(images)
+    assert selection.indices.tolist() == [0, 1, 2, 3]  # not in inference
+    model.compile("sgd", "mse")
+    before = selection.scores.numpy()
+    model.fit(images, tf.zeros(model(images).shape), verbose=0)
+    assert selection.indices.tolist() == [300, 9, 0, 1]
+    assert np.flatnonzero(selection.scores.numpy() != before).tolist() == [0, 1, 9, 300]
+    again = selections.get(json.loads(json.dumps(selections.serialize(selection))))
+    assert isinstance(again, Best)
 
 
 def test_own_selection_must_say_where_it_starts():

@@ -19,6 +19,15 @@ from larq_sks.quantizers import SparseKernelSign
 from larq_sks.starts import STARTS
 
 
+class LayerNamesError(ValueError):
+    """Layers were named that cannot get codewords."""
+
+    def __init__(self, complaint: str):
+        super().__init__(f"`where` {complaint}")
+        self.complaint = complaint
+        """What is wrong with the names, for callers whose users know `where` by another name."""
+
+
 @dataclass(frozen=True)
 class KernelReport:
     """What `sparsify` did to one kernel."""
@@ -153,14 +162,15 @@ def sparsify(
             for kernel, report in zip(kernels, reports, strict=True)
             if kernel.layer.name in where and kernel.layer.name not in changed
         )
-        raise ValueError(
-            f"`where` must list only layers with a kernel that can get codewords. Received: {refused}."
+        raise LayerNamesError(
+            f"must list only layers with a kernel that can get codewords. Received: {refused}."
         )
     if not changed:
         counts = Counter(report.reason for report in reports)
         reasons = "; ".join(f"{count} of them: {reason}" for reason, count in counts.items())
+        among = "" if where is None else ", among those that `where` means"
         raise ValueError(
-            "`model` must have a kernel that can get codewords, among those that `where` means. "
+            f"`model` must have a kernel that can get codewords{among}. "
             f"Received: model '{model.name}' with {len(reports)} kernels; {reasons}."
         )
     sparse, _ = clone(model, lambda layer: _with_quantizers(layer, quantizers.get(layer)))
@@ -231,9 +241,9 @@ def _wanted(where, kernels: list[_Kernel]) -> Callable[[_Kernel], bool]:
             f"`where` must be `None`, a function, or a list of names of layers. Received: where={where!r}."
         )
     if unknown := [name for name in where if name not in names]:
-        raise ValueError(
-            f"There is no layer with a kernel of the name {', '.join(map(repr, unknown))}. "
-            f"Received: where={list(where)}. The layers are {sorted(names)}."
+        raise LayerNamesError(
+            f"must list names of layers with a kernel, which are {sorted(names)}. "
+            f"Received: {', '.join(map(repr, unknown))}."
         )
     return lambda kernel: kernel.layer.name in where
 
@@ -249,7 +259,7 @@ def _why_not(kernel: _Kernel, wanted: Callable[[_Kernel], bool]) -> str:
     if isinstance(kernel.quantizer, SparseKernelSign):
         return f"has {kernel.quantizer.num_codewords} codewords already"
     if not wanted(kernel):
-        return "not 3×3" if wanted is _is_3x3 else "not meant by `where`"
+        return "not 3×3" if wanted is _is_3x3 else "not asked for"
     try:
         codebook.default_codeword_shape(kernel.shape)
     except ValueError:

@@ -592,11 +592,11 @@ def test_models_that_cannot_be_changed_are_refused(model, message):
         (dict(where="conv"), "`where` must be `None`, a function, or a list.*where='conv'"),
         (
             dict(where=["conv", "typo"]),
-            r"no layer with a kernel of the name 'typo'.*The layers are \['conv', 'pointwise'\]",
+            r"`where` must list names.*\['conv', 'pointwise'\].*Received: 'typo'",
         ),
         (
             dict(where=lambda layer: False),
-            "must have a kernel.*2 of them: not meant by `where`",
+            "must have a kernel.*among those that `where` means.*2 of them: not asked for",
         ),
         (
             dict(where=["conv", "pointwise"]),

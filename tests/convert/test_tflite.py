@@ -130,7 +130,7 @@ def test_rounding_turns_signs_of_vgg16_in_keras_too():
     assert np.mean(single.argmax(-1) == double.argmax(-1)) > 0.98
 
 
-# The tables of docs/deploy.md.
+# The tables of docs/guides/deploy.md.
 BINARY = {"LceQuantize": 1, "LceBconv2d": 1}
 ORDERS = {
     "conv": (lambda: [conv()], BINARY),
@@ -545,7 +545,7 @@ def test_networks_of_larq_zoo(name, tmp_path):
 
 
 def test_the_guide_runs(tmp_path, monkeypatch, capsys):
-    guide = Path(__file__).parents[2] / "docs" / "deploy.md"
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "deploy.md"
     blocks = re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL)
     assert len(blocks) == 4
     monkeypatch.chdir(tmp_path)

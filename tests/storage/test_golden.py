@@ -1,4 +1,4 @@
-"""Files of each version are read for ever, by this package and by the recipe in docs/sks-format.md."""
+"""Files of each version are read for ever, by this package and by the recipe in docs/explanation/sks-format.md."""
 
 import json
 import lzma

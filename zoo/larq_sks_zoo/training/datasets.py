@@ -59,10 +59,9 @@ def read(name: str, data_dir: str | os.PathLike | None = None) -> Data:
     if name == "cifar10_sample":
         return _in_memory(name, 10, *load_cifar10_sample())
     # An own word for "not there": TensorFlow Datasets would begin with advice on how to configure it.
-    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    folder = folder.expanduser()
+    folder = folder_of(data_dir)
     if not (folder / name).is_dir():
-        raise _missing(name, folder)
+        raise missing(name, folder)
     if name == "imagenet2012":
         from larq_sks_zoo.training import imagenet
 
@@ -72,7 +71,7 @@ def read(name: str, data_dir: str | os.PathLike | None = None) -> Data:
     try:
         parts = tfds.load(name, data_dir=folder, batch_size=-1, download=False)
     except (AssertionError, FileNotFoundError) as error:  # another version, or half of it
-        raise _missing(name, folder) from error
+        raise missing(name, folder) from error
     pairs = [
         (parts[split]["image"].numpy(), parts[split]["label"].numpy())
         for split in ("train", "test")
@@ -80,7 +79,14 @@ def read(name: str, data_dir: str | os.PathLike | None = None) -> Data:
     return _in_memory(name, {"cifar10": 10, "cifar100": 100}[name], *pairs)
 
 
-def _missing(name: str, folder: Path) -> ValueError:
+def folder_of(data_dir: str | os.PathLike | None) -> Path:
+    """Says where data sets are: in a folder that was named, or in the usual one."""
+    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    return folder.expanduser()
+
+
+def missing(name: str, folder: Path) -> ValueError:
+    """Makes the error that says how to get a data set that is not there."""
     hint = f"tfds.load('{name}', data_dir='{folder}')"
     if name == "imagenet2012":
         hint += (
