@@ -17,6 +17,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from click.testing import CliRunner
+from tensorflow.lite.python import schema_py_generated
+from tensorflow.lite.tools import flatbuffer_utils
 
 import larq_sks as sks
 import larq_sks_zoo as zoo
@@ -350,7 +352,10 @@ def test_what_needs_lce_says_how_to_get_it(folder, tmp_path, monkeypatch):
     # As where it is not installed.
     for name in ("larq_compute_engine", "larq_compute_engine.tflite.python.interpreter"):
         monkeypatch.setitem(sys.modules, name, None)
-    (tmp_path / "net.tflite").touch()
+    # A file with nothing in it.
+    (tmp_path / "net.tflite").write_bytes(
+        flatbuffer_utils.convert_object_to_bytearray(schema_py_generated.ModelT())
+    )
     assert "'.[lce]'" in fails("evaluate", tmp_path / "net.tflite", "--data-dir", tmp_path)
     arguments = "--tflite", tmp_path / "out.tflite"
     assert "'.[lce]'" in fails("export", folder / "net.h5", *arguments)
