@@ -3,6 +3,9 @@
 import importlib
 from importlib.metadata import version
 
+from larq_sks import _keras  # noqa: F401, before Larq is imported
+
+# isort: split
 from larq_sks import (
     analysis,
     callbacks,

@@ -19,8 +19,9 @@ _WIDTH = 100
 def show(figures: Summary, print_fn: Callable[[str], object] | None) -> None:
     """Prints the figures of a model, to the terminal or to a function that takes lines."""
     file = None if print_fn is None else io.StringIO()
-    # Names of layers may hold what rich would take for markup.
-    console = Console(file=file, markup=False, emoji=False, highlight=False)
+    # Names of layers may hold what rich would take for markup; in a notebook it would print to the page,
+    # whatever the file.
+    console = Console(file=file, force_jupyter=False, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
     for table in (_sizes(figures), _operations(figures), _totals(figures)):

@@ -160,7 +160,9 @@ def _first_and_last(name, value, positive=False) -> tuple[float, float] | None:
 class SelectionLog(tf.keras.callbacks.Callback):
     """Adds to the logs of each epoch how the selected codewords move and how they are used.
 
-    `codewords_changed`: codewords that were not selected when the last epoch ended, in all kernels.
+    `codewords_changed`: codewords that were not selected when the last epoch ended, in all kernels whose
+    number of codewords is the same as then: that a kernel's first part begins or ends, in which it may use the
+    whole codebook, is no change.
     `codeword_entropy`: entropy of the use of the codewords in bits a block, mean over all blocks.
     `selection_gap`: how far the relaxed selection is from the hard one: the share of a codeword's column
     that lies on other rows, from 0 to 1, mean over codewords of the kernels that are learning just then
@@ -205,7 +207,9 @@ class SelectionLog(tf.keras.callbacks.Callback):
         logs = {} if logs is None else logs
         after = self._now()
         logs["codewords_changed"] = sum(
-            len(np.setdiff1d(after[name], self._before[name])) for name in after
+            len(np.setdiff1d(chosen, self._before[name]))
+            for name, chosen in after.items()
+            if len(chosen) == len(self._before[name])
         )
         self._before = after
         self.selected.append(after)

@@ -18,7 +18,7 @@ try:
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Patch
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 except ImportError as error:
     raise ImportError(
         "`larq_sks.plot` needs matplotlib: pip install '.[plot]' in a checkout of larq_sks"
@@ -308,6 +308,15 @@ def _shades(count: int) -> np.ndarray:
 
 def _rank_axes(axes: Axes) -> None:
     axes.set(xscale="log", yscale="log", xlabel="rank of the codeword", ylabel="share of blocks")
+    # Plain numbers at 1, 2, 5, 10, ...: powers of ten alone leave a short axis without a number.
+    for axis, factor, unit in ((axes.xaxis, 1, ""), (axes.yaxis, 100, "%")):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(_plain(factor, unit))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(factor: float, unit: str) -> FuncFormatter:
+    return FuncFormatter(lambda value, _: f"{factor * value:g}{unit}")
 
 
 def _rank_line(axes: Axes, counts: np.ndarray, **style) -> None:

@@ -259,6 +259,15 @@ def test_log_reports_to_history_and_files(tmp_path):
         np.testing.assert_allclose([float(row[name]) for row in rows], history[name])
 
 
+def test_the_part_with_the_whole_codebook_is_no_change():
+    model = network(Permutation(start=[0, 1, 2, 3]))
+    model.optimizer.learning_rate = 0.0
+    schedule = SelectionSchedule(whole=0.5, frozen=0.0)
+    history = fit(model, schedule, SelectionLog(), epochs=4).history
+    assert history["codewords_changed"] == [0] * 4
+    assert selection_of(model).indices.tolist() != [0, 1, 2, 3]
+
+
 def test_log_keeps_what_was_selected_after_each_epoch():
     log, chosen = SelectionLog(), Chosen()
     model = network(Permutation(noise=0.5, boost=0.1, seed=0), Fixed([0, 1, 2, 3]))

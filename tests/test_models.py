@@ -574,6 +574,18 @@ def test_without_a_function_it_prints(capsys):
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == lines
 
 
+def test_in_a_notebook_it_goes_where_it_is_told(capsys, monkeypatch):
+    lines: list[str] = []
+    model = sequential(layers.SKSDense(8), shape=(8,))
+    summary(model, print_fn=lines.append)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    in_notebook: list[str] = []
+    summary(model, print_fn=in_notebook.append)
+    assert in_notebook == lines and capsys.readouterr().out == ""
+    summary(model)
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == lines
+
+
 def test_a_narrow_terminal_breaks_names_and_no_numbers(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take the output for a terminal
     monkeypatch.setenv("COLUMNS", "76")

@@ -83,6 +83,20 @@ def test_use_draws_the_share_of_blocks_against_rank():
     np.testing.assert_allclose(line.get_ydata(), [0.6, 0.3, 0.1])
 
 
+def test_ranks_and_shares_stand_at_the_axes_as_plain_numbers():
+    axes = plot.use({"conv": CHOSEN})
+    axes.figure.draw_without_rendering()
+
+    def shown(axis):
+        low, high = sorted(axis.get_view_interval())
+        labels = {tick.get_loc(): tick.label1.get_text() for tick in axis.get_major_ticks()}
+        labels |= {tick.get_loc(): tick.label1.get_text() for tick in axis.get_minor_ticks()}
+        return [text for place, text in sorted(labels.items()) if low <= place <= high and text]
+
+    assert shown(axes.xaxis) == ["1", "2"]
+    assert shown(axes.yaxis) == ["10%", "20%", "50%"]
+
+
 def analysis_of(counts, law):
     drawn_by_lot = at_random(int(counts.sum()), len(counts))
     histogram = Histogram("all", (3, 3, 1), counts, figures(counts), drawn_by_lot, law)

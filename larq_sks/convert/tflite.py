@@ -17,6 +17,7 @@ from larq_sks._files import write_atomically
 from larq_sks.convert import compact_filters, lce_model, tflite_file
 from larq_sks.convert.clone import QUANTIZERS, check_model
 from larq_sks.convert.plain import to_larq
+from larq_sks.convert.quiet import without_progress
 from larq_sks.convert.tflite_file import BINARY
 
 _NOISE_IMAGES = 4
@@ -152,7 +153,8 @@ def to_tflite(
     plain = to_larq(model)
     uses = _uses(plain)
     small = {use.layer for use in uses if use.small_image and use.is_stock}
-    data = lce_model.convert(lce, lce_model.for_lce(plain, small))
+    with without_progress():
+        data = lce_model.convert(lce, lce_model.for_lce(plain, small))
     file = tflite_file.read(data)
     judged = [_judge(use, file) for use in uses]
     refused = [

@@ -14,8 +14,15 @@ from larq_sks_cli.commands import main
 
 # "py" is Python that cannot run here, because it needs ImageNet or files of the reader; the page says so.
 LANGUAGES = {"", "python", "py", "console", "bibtex", "json", "text"}
+# These train for more than some seconds.
+SLOW = {
+    f"docs/guides/{name}.md"
+    for name in ("choosing-n", "distributed", "learned-selection", "sparsify", "training")
+}
 WITH_PYTHON = [
-    page for page in pages.pages() if any(b.language == "python" for b in pages.blocks(page))
+    pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [])
+    for page in pages.pages()
+    if any(block.language == "python" for block in pages.blocks(page))
 ]
 
 

@@ -8,16 +8,10 @@ import pytest
 notebooks = pytest.importorskip("notebooks", reason="the site is built on Python 3.11 only")
 
 TUTORIALS = sorted((pages.ROOT / "docs" / "tutorials").glob("*.ipynb"))
-SLOW = {"2-from-pretrained.ipynb", "3-looking-inside.ipynb"}
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.name, marks=[pytest.mark.slow] if path.name in SLOW else [])
-        for path in TUTORIALS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", TUTORIALS, ids=[path.name for path in TUTORIALS])
 def test_a_notebook_runs(path):
     ran = notebooks.execute(path.read_text("utf-8"))
     assert all(cell.execution_count for cell in ran.cells if cell.cell_type == "code")

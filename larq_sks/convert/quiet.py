@@ -1,0 +1,29 @@
+"""Keeps TensorFlow and Larq Compute Engine from telling of their progress."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
+
+
+@contextlib.contextmanager
+def without_progress() -> Iterator[None]:
+    """Hides messages of the level INFO, from Python and from C++; warnings and errors stay.
+
+    The compute engine has a TensorFlow of its own, which reads the variable when it first has something to
+    say. Who has set it gets what it says.
+    """
+    logger = logging.getLogger("tensorflow")  # at INFO in notebooks and interactive sessions
+    level, is_set = logger.level, _VARIABLE in os.environ
+    logger.setLevel(max(level, logging.WARNING))
+    os.environ.setdefault(_VARIABLE, "1")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if not is_set:
+            del os.environ[_VARIABLE]
