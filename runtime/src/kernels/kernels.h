@@ -72,7 +72,7 @@ class Conv {
   std::unique_ptr<Impl> impl_;
 };
 
-inline int words_for(int channels) { return channels / 32 + (channels % 32 != 0); }
+static inline int words_for(int channels) { return channels / 32 + (channels % 32 != 0); }
 
 // Packs the signs of rows x channels values: bit = value < 0, value < zero_point, or not value.
 void pack_float(Isa isa, const float* in, size_t rows, int channels, uint32_t* out);
