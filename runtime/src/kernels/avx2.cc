@@ -13,8 +13,8 @@ inline __m256i load256(const void* from) { return _mm256_loadu_si256(static_cast
 // Popcounts of bytes by two table lookups; they are summed as bytes until one might overflow.
 constexpr int kBytesHold = 31;   // 8 * 31 < 256
 
-template <int kPixels, int kVectors>
-void classic_tile(const Plan& plan, const Block& block, const uint32_t* input, const Avx2Emitter& emitter, int pixel) {
+template <int kPixels, int kVectors, class Emitter>
+void classic_tile(const Plan& plan, const Block& block, const uint32_t* input, const Emitter& emitter, int pixel) {
   const __m256i counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
                                           0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
   const __m256i nibble = _mm256_set1_epi8(15);
@@ -53,14 +53,14 @@ void classic_tile(const Plan& plan, const Block& block, const uint32_t* input, c
       room = kBytesHold;
     }
   }
-  for (int p = 0; p < kPixels; p++)
-    for (int v = 0; v < kVectors && 8 * v < block.channels; v++)
-      emitter.emit(_mm256_add_epi32(sum[p][v], sum_bytes(bytes[p][v])), block.first + 8 * v, block.channels - 8 * v,
-                   pixel + p);
+  for (int v = 0; v < kVectors && 8 * v < block.channels; v++) {
+    const auto channels = emitter.channels(block.first + 8 * v, block.channels - 8 * v);
+    for (int p = 0; p < kPixels; p++) emitter.emit(channels, _mm256_add_epi32(sum[p][v], sum_bytes(bytes[p][v])), pixel + p);
+  }
 }
 
-template <int kVectors>
-void classic_block(const Plan& plan, const Block& block, const uint32_t* input, const Avx2Emitter& emitter, int first,
+template <int kVectors, class Emitter>
+void classic_block(const Plan& plan, const Block& block, const uint32_t* input, const Emitter& emitter, int first,
                    int last) {
   int pixel = first;
   for (; pixel + 2 <= last; pixel += 2) classic_tile<2, kVectors>(plan, block, input, emitter, pixel);
@@ -68,18 +68,18 @@ void classic_block(const Plan& plan, const Block& block, const uint32_t* input, 
 }
 
 void classic(const Plan& plan, const uint32_t* input, void* output, int first, int last) {
-  const Avx2Emitter emitter(plan.emit, output);
-  for (int i = 0; i < plan.num_blocks; i++) {
-    const Block& block = plan.blocks[i];
-    if (block.vectors == 2) classic_block<2>(plan, block, input, emitter, first, last);
-    else classic_block<1>(plan, block, input, emitter, first, last);
-  }
+  with_emitter(plan.emit, output, [&](const auto& emitter) {
+    for (int i = 0; i < plan.num_blocks; i++) {
+      const Block& block = plan.blocks[i];
+      if (block.vectors == 2) classic_block<2>(plan, block, input, emitter, first, last);
+      else classic_block<1>(plan, block, input, emitter, first, last);
+    }
+  });
 }
 
 // The vector of shared.h.
 struct Vector {
   using Type = __m256i;
-  using Emitter = Avx2Emitter;
   static constexpr int kPixels = 32;
   static Type load(const uint8_t* from) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(from)); }
   static Type load_unaligned(const uint8_t* from) { return load256(from); }
@@ -107,10 +107,13 @@ struct Vector {
   static Type low64(Type a, Type b) { return _mm256_unpacklo_epi64(a, b); }
   static Type high64(Type a, Type b) { return _mm256_unpackhi_epi64(a, b); }
   // Lane i of v: popcounts of eight channels for pixel + 16 i.
-  static void emit(const Emitter& emitter, Type v, int channel, int pixel, int last) {
-    const int valid = emitter.channels() - channel;
-    if (pixel < last) emitter.emit(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(v)), channel, valid, pixel);
-    if (pixel + 16 < last) emitter.emit(_mm256_cvtepu16_epi32(_mm256_extracti128_si256(v, 1)), channel, valid, pixel + 16);
+  template <bool kFull, class Emitter, class Channels>
+  static void emit(const Emitter& emitter, const Channels& channels, Type v, int pixel, int last) {
+    if (kFull || pixel < last) emitter.emit(channels, _mm256_cvtepu16_epi32(_mm256_castsi256_si128(v)), pixel);
+    if (kFull || pixel + 16 < last) emitter.emit(channels, _mm256_cvtepu16_epi32(_mm256_extracti128_si256(v, 1)), pixel + 16);
+  }
+  template <class Work> static void with_emitter(const Emit& emit, void* output, const Work& work) {
+    larq_sks::with_emitter(emit, output, work);
   }
   static void transpose_bytes(const uint8_t* from, size_t from_stride, int count, uint8_t* to, size_t to_stride) {
     transpose_8x8(from, from_stride, count, to, to_stride);

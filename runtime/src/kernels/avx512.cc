@@ -8,8 +8,8 @@ namespace {
 
 inline __m512i load512(const void* from) { return _mm512_loadu_si512(from); }
 
-template <int kPixels, int kVectors>
-void classic_tile(const Plan& plan, const Block& block, const uint32_t* input, const Avx2Emitter& emitter, int pixel) {
+template <int kPixels, int kVectors, class Emitter>
+void classic_tile(const Plan& plan, const Block& block, const uint32_t* input, const Emitter& emitter, int pixel) {
   const uint32_t* window[kPixels];
   __m512i sum[kPixels][kVectors];
   for (int p = 0; p < kPixels; p++) {
@@ -29,18 +29,18 @@ void classic_tile(const Plan& plan, const Block& block, const uint32_t* input, c
       }
     }
   }
-  for (int p = 0; p < kPixels; p++)
-    for (int v = 0; v < kVectors; v++)
-      for (int half = 0; half < 2; half++) {
-        const int done = 16 * v + 8 * half;
-        if (done >= block.channels) break;
-        const __m256i eight = half ? _mm512_extracti64x4_epi64(sum[p][v], 1) : _mm512_castsi512_si256(sum[p][v]);
-        emitter.emit(eight, block.first + done, block.channels - done, pixel + p);
-      }
+  for (int v = 0; v < kVectors; v++)
+    for (int half = 0; half < 2; half++) {
+      const int done = 16 * v + 8 * half;
+      if (done >= block.channels) break;
+      const auto channels = emitter.channels(block.first + done, block.channels - done);
+      for (int p = 0; p < kPixels; p++)
+        emitter.emit(channels, half ? _mm512_extracti64x4_epi64(sum[p][v], 1) : _mm512_castsi512_si256(sum[p][v]), pixel + p);
+    }
 }
 
-template <int kVectors>
-void classic_block(const Plan& plan, const Block& block, const uint32_t* input, const Avx2Emitter& emitter, int first,
+template <int kVectors, class Emitter>
+void classic_block(const Plan& plan, const Block& block, const uint32_t* input, const Emitter& emitter, int first,
                    int last) {
   constexpr int kPixels = kVectors <= 2 ? 8 : 4;   // sums in at most 16 of 32 registers
   int pixel = first;
@@ -49,22 +49,22 @@ void classic_block(const Plan& plan, const Block& block, const uint32_t* input, 
 }
 
 void classic(const Plan& plan, const uint32_t* input, void* output, int first, int last) {
-  const Avx2Emitter emitter(plan.emit, output);
-  for (int i = 0; i < plan.num_blocks; i++) {
-    const Block& block = plan.blocks[i];
-    switch (block.vectors) {
-      case 4: classic_block<4>(plan, block, input, emitter, first, last); break;
-      case 3: classic_block<3>(plan, block, input, emitter, first, last); break;
-      case 2: classic_block<2>(plan, block, input, emitter, first, last); break;
-      default: classic_block<1>(plan, block, input, emitter, first, last);
+  with_emitter(plan.emit, output, [&](const auto& emitter) {
+    for (int i = 0; i < plan.num_blocks; i++) {
+      const Block& block = plan.blocks[i];
+      switch (block.vectors) {
+        case 4: classic_block<4>(plan, block, input, emitter, first, last); break;
+        case 3: classic_block<3>(plan, block, input, emitter, first, last); break;
+        case 2: classic_block<2>(plan, block, input, emitter, first, last); break;
+        default: classic_block<1>(plan, block, input, emitter, first, last);
+      }
     }
-  }
+  });
 }
 
 // The vector of shared.h, as in avx2.cc but twice as wide.
 struct Vector {
   using Type = __m512i;
-  using Emitter = Avx2Emitter;
   static constexpr int kPixels = 64;
   static Type load(const uint8_t* from) { return _mm512_load_si512(from); }
   static Type load_unaligned(const uint8_t* from) { return load512(from); }
@@ -91,12 +91,15 @@ struct Vector {
   static Type low64(Type a, Type b) { return _mm512_unpacklo_epi64(a, b); }
   static Type high64(Type a, Type b) { return _mm512_unpackhi_epi64(a, b); }
   // Lane i of v: popcounts of eight channels for pixel + 16 i.
-  static void emit(const Emitter& emitter, Type v, int channel, int pixel, int last) {
-    const int valid = emitter.channels() - channel;
-    const __m128i lanes[4] = {_mm512_extracti32x4_epi32(v, 0), _mm512_extracti32x4_epi32(v, 1),
-                              _mm512_extracti32x4_epi32(v, 2), _mm512_extracti32x4_epi32(v, 3)};
+  template <bool kFull, class Emitter, class Channels>
+  static void emit(const Emitter& emitter, const Channels& channels, Type v, int pixel, int last) {
+    const __m128i lanes[4] = {_mm512_castsi512_si128(v), _mm512_extracti32x4_epi32(v, 1), _mm512_extracti32x4_epi32(v, 2),
+                              _mm512_extracti32x4_epi32(v, 3)};
     for (int i = 0; i < 4; i++)
-      if (pixel + 16 * i < last) emitter.emit(_mm256_cvtepu16_epi32(lanes[i]), channel, valid, pixel + 16 * i);
+      if (kFull || pixel + 16 * i < last) emitter.emit(channels, _mm256_cvtepu16_epi32(lanes[i]), pixel + 16 * i);
+  }
+  template <class Work> static void with_emitter(const Emit& emit, void* output, const Work& work) {
+    larq_sks::with_emitter(emit, output, work);
   }
   static void transpose_bytes(const uint8_t* from, size_t from_stride, int count, uint8_t* to, size_t to_stride) {
     transpose_8x8(from, from_stride, count, to, to_stride);

@@ -1,5 +1,6 @@
 // A convolution: weights are packed once, the geometry once a shape.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -66,10 +67,10 @@ struct Conv::Impl {
   Buffer<uint32_t> filter, weights;
   std::vector<Block> blocks;
   std::vector<int32_t> tap_popcounts;   // [tap][output channel], for zero padding
-  Buffer<float> multiplier, bias;
+  Buffer<float> multiplier, multiplier2, bias;
+  bool may_be_plain = false;   // but for corrections, which the shape decides
   Buffer<int32_t> thresholds;
-  std::vector<uint16_t> codes;
-  Buffer<uint8_t> indices;
+  Buffer<uint8_t> tables, indices;
 
   int batch = 0, height = 0, width = 0, pixels = 0;
   Axis y, x;
@@ -142,6 +143,13 @@ void Conv::Impl::pack_emit() {
   std::copy_n(spec.bias, count, bias.begin());
   emit.multiplier = multiplier.data();
   emit.bias = bias.data();
+  const int64_t most = int64_t{2} * spec.kernel_h * spec.kernel_w * (spec.channels_in / spec.groups);
+  may_be_plain = spec.output == Output::kFloat && spec.clamp_min <= 0 && spec.clamp_max >= most;
+  for (const float m : multiplier) {
+    multiplier2.push_back(2 * m);   // exact, unless it is too great
+    may_be_plain = may_be_plain && std::isfinite(2 * m);
+  }
+  emit.multiplier2 = multiplier2.data();
 }
 
 void Conv::Impl::pack_classic() {
@@ -179,11 +187,14 @@ void Conv::Impl::pack_classic() {
 }
 
 void Conv::Impl::pack_shared(const Codewords& codewords) {
-  codes = codewords.codes;
+  const std::vector<uint16_t>& codes = codewords.codes;
   plan.channels_in = spec.channels_in;
   plan.codewords = num_codewords;
   plan.codewords_top0 = static_cast<int>(std::count_if(codes.begin(), codes.end(), [](int code) { return code < 256; }));
-  plan.codes = codes.data();
+  for (const int code : codes)
+    for (const int half : {code & 15, code >> 4 & 15})
+      for (int x = 0; x < 16; x++) tables.push_back(static_cast<uint8_t>(__builtin_popcount(half ^ x)));
+  plan.tables = tables.data();
   const int groups = divide_up(spec.channels_out, kSharedOutputs);
   indices.assign(static_cast<size_t>(groups) * kSharedOutputs * spec.channels_in, 0);
   size_t at = 0;
@@ -214,6 +225,7 @@ bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int thread
   if (shared) make_shared_geometry(threads);
   else make_classic_geometry();
   make_corrections();
+  plan.emit.plain = may_be_plain && !plan.emit.correction_row;
   pixels = batch * y.out * x.out;
   return true;
 }

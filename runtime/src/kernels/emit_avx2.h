@@ -15,47 +15,61 @@ inline __m256i sum_bytes(__m256i bytes) {
   return _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
 }
 
+enum class Mode { kPlain, kFloat, kInt8, kBits };
+
+template <Mode kMode>
 class Avx2Emitter {
  public:
   Avx2Emitter(const Emit& emit, void* output) : emit_(emit), output_(output) {}
 
-  int channels() const { return emit_.channels; }
+  // What is the same for all pixels of channels [channel, channel + 8); channel is a multiple of 8.
+  struct Channels {
+    int first, valid;
+    __m256 multiplier, bias;
+  };
+  Channels channels(int channel) const { return channels(channel, emit_.channels - channel); }
+  Channels channels(int channel, int valid) const {
+    Channels c{channel, valid, _mm256_setzero_ps(), _mm256_setzero_ps()};
+    if (kMode == Mode::kBits) return c;
+    c.multiplier = _mm256_loadu_ps((kMode == Mode::kPlain ? emit_.multiplier2 : emit_.multiplier) + channel);
+    c.bias = _mm256_loadu_ps(emit_.bias + channel);
+    return c;
+  }
 
-  // popcounts of channels [channel, channel + 8), of which `valid` exist; channel is a multiple of 8.
-  inline __attribute__((always_inline)) void emit(__m256i popcounts, int channel, int valid, int pixel) const {
+  inline __attribute__((always_inline)) void emit(const Channels& c, __m256i popcounts, int pixel) const {
+    const size_t at = static_cast<size_t>(pixel) * emit_.channels + c.first;
+    if (kMode == Mode::kPlain) return store(transform(c, popcounts), c.valid, static_cast<float*>(output_) + at);
     __m256i doubled = _mm256_add_epi32(popcounts, popcounts);
     if (emit_.correction_row && emit_.correction_row[pixel] >= 0)
-      doubled = _mm256_add_epi32(doubled, load(emit_.corrections + emit_.correction_row[pixel] + channel));
-    if (emit_.output == Output::kBits) {
-      const __m256i above = _mm256_cmpgt_epi32(doubled, load(emit_.thresholds + channel));
+      doubled = _mm256_add_epi32(doubled, load(emit_.corrections + emit_.correction_row[pixel] + c.first));
+    if (kMode == Mode::kBits) {
+      const __m256i above = _mm256_cmpgt_epi32(doubled, load(emit_.thresholds + c.first));
       unsigned bits = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(above)));
-      if (valid < 8) bits &= (1u << valid) - 1;
-      static_cast<uint8_t*>(output_)[static_cast<size_t>(pixel) * 4 * words_for(emit_.channels) + channel / 8] =
+      if (c.valid < 8) bits &= (1u << c.valid) - 1;
+      static_cast<uint8_t*>(output_)[static_cast<size_t>(pixel) * 4 * words_for(emit_.channels) + c.first / 8] =
           static_cast<uint8_t>(bits);
       return;
     }
-    const __m256i clamped = _mm256_max_epi32(_mm256_min_epi32(doubled, _mm256_set1_epi32(emit_.clamp_max)),
-                                             _mm256_set1_epi32(emit_.clamp_min));
-    const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(clamped), _mm256_loadu_ps(emit_.multiplier + channel));
-    const __m256 value = _mm256_add_ps(product, _mm256_loadu_ps(emit_.bias + channel));
-    const size_t at = static_cast<size_t>(pixel) * emit_.channels + channel;
-    if (emit_.output == Output::kFloat) {
-      float* to = static_cast<float*>(output_) + at;
-      if (valid >= 8) {
-        _mm256_storeu_ps(to, value);
-      } else {
-        alignas(32) float rest[8];
-        _mm256_store_ps(rest, value);
-        std::memcpy(to, rest, valid * sizeof(float));
-      }
-      return;
-    }
-    uint64_t eight = round8(value);
-    std::memcpy(static_cast<int8_t*>(output_) + at, &eight, valid < 8 ? valid : 8);
+    const __m256 value = transform(c, _mm256_max_epi32(_mm256_min_epi32(doubled, _mm256_set1_epi32(emit_.clamp_max)),
+                                                       _mm256_set1_epi32(emit_.clamp_min)));
+    if (kMode == Mode::kFloat) return store(value, c.valid, static_cast<float*>(output_) + at);
+    const uint64_t eight = round8(value);
+    std::memcpy(static_cast<int8_t*>(output_) + at, &eight, c.valid < 8 ? c.valid : 8);
   }
 
  private:
   static __m256i load(const int32_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+
+  static __m256 transform(const Channels& c, __m256i x) {
+    return _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(x), c.multiplier), c.bias);
+  }
+
+  static void store(__m256 value, int valid, float* to) {
+    if (valid >= 8) return _mm256_storeu_ps(to, value);
+    alignas(32) float rest[8];
+    _mm256_store_ps(rest, value);
+    std::memcpy(to, rest, valid * sizeof(float));
+  }
 
   // Half away from zero, which no rounding mode does: cut off, then look at what was cut.
   static uint64_t round8(__m256 value) {
@@ -74,6 +88,17 @@ class Avx2Emitter {
   const Emit& emit_;
   void* output_;
 };
+
+// Calls work with the emitter for this layer.
+template <class Work>
+inline void with_emitter(const Emit& emit, void* output, const Work& work) {
+  if (emit.plain) return work(Avx2Emitter<Mode::kPlain>(emit, output));
+  switch (emit.output) {
+    case Output::kFloat: return work(Avx2Emitter<Mode::kFloat>(emit, output));
+    case Output::kInt8: return work(Avx2Emitter<Mode::kInt8>(emit, output));
+    case Output::kBits: return work(Avx2Emitter<Mode::kBits>(emit, output));
+  }
+}
 
 // to[i * to_stride + p] = from[p * from_stride + i] for 8 p and `count` (4 or 8) i.
 inline void transpose_8x8(const uint8_t* from, size_t from_stride, int count, uint8_t* to, size_t to_stride) {

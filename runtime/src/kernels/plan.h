@@ -24,8 +24,10 @@ struct Block {
 // From popcounts to outputs. The arrays have 64 more elements than channels, so that vectors may be read.
 struct Emit {
   Output output;
+  bool plain;    // floats, no clamp that has an effect and no corrections
   int channels;
   const float* multiplier;
+  const float* multiplier2;    // doubled, where plain: then popcounts need not be, with the same result
   const float* bias;
   const int32_t* thresholds;   // doubled
   int32_t clamp_min, clamp_max;
@@ -56,7 +58,7 @@ struct Plan {
   uint32_t tap_offset[9];
   int codewords;
   int codewords_top0;             // the codewords without the ninth bit; they come first
-  const uint16_t* codes;
+  const uint8_t* tables;          // [codeword][16], [16]: distances of its two halves to each four bits
   const uint8_t* indices;         // see shared.h
 };
 

@@ -23,6 +23,8 @@
 namespace larq_sks {
 namespace {
 
+constexpr int kTogether = 4;   // input channels whose rows are made at once
+
 // For transposing: in step s, bits i and i + s (of bytes) change places between vectors k and k + s.
 template <class V, int kStep>
 inline void swap_bits(typename V::Type* v, typename V::Type mask) {
@@ -43,35 +45,28 @@ inline void transpose_bits(typename V::Type* v) {
   swap_bits<V, 1>(v, V::broadcast(0x55));
 }
 
-// Four-bit popcounts of the distance to k, for each k; twice the table for the codeword's two halves.
-struct DistanceTables {
-  alignas(64) uint8_t table[16][16];
-};
-constexpr DistanceTables distance_tables() {
-  DistanceTables t{};
-  for (int k = 0; k < 16; k++)
-    for (int x = 0; x < 16; x++)
-      for (int bit = 0; bit < 4; bit++) t.table[k][x] = static_cast<uint8_t>(t.table[k][x] + (((k ^ x) >> bit) & 1));
-  return t;
-}
-constexpr DistanceTables kDistance = distance_tables();
-
-// Rows of all codewords for one input channel.
-template <class V>
-inline void make_rows(const Plan& plan, typename V::Type low8, typename V::Type top, uint8_t* rows) {
-  const auto nibble = V::broadcast(0x0f);
-  const auto low = V::and_(low8, nibble);
-  const auto high = V::and_(V::template shift_right<4>(low8), nibble);
-  int j = 0;
-  const auto row = [&](typename V::Type ninth) __attribute__((always_inline)) {
-    const int code = plan.codes[j];
-    const auto a = V::lookup(V::table(kDistance.table[code & 15]), low);
-    const auto b = V::lookup(V::table(kDistance.table[(code >> 4) & 15]), high);
-    V::store(rows + j * V::kPixels, V::add8(V::add8(a, b), ninth));
+// Rows of all codewords for kCount input channels: the distance to the codeword's low four bits, to the
+// next four, and to the ninth. bits: the first eight bits of the channels' windows.
+template <class V, int kCount>
+inline void make_rows(const Plan& plan, const typename V::Type* bits, typename V::Type ninth_bits, int first_bit, uint8_t* rows) {
+  typename V::Type low[kCount], high[kCount], ninth[kCount];
+  for (int c = 0; c < kCount; c++) {
+    low[c] = V::and_(bits[c], V::broadcast(0x0f));
+    high[c] = V::and_(V::template shift_right<4>(bits[c]), V::broadcast(0x0f));
+    ninth[c] = V::and_(V::shift_right_by(ninth_bits, first_bit + c), V::broadcast(1));
+  }
+  const size_t row_set = static_cast<size_t>(plan.codewords) * V::kPixels;
+  const uint8_t* tables = plan.tables;
+  const auto make = [&](int count) __attribute__((always_inline)) {
+    for (int j = 0; j < count; j++, tables += 32, rows += V::kPixels) {
+      const auto table0 = V::table(tables), table1 = V::table(tables + 16);
+      for (int c = 0; c < kCount; c++)
+        V::store(rows + c * row_set, V::add8(V::add8(V::lookup(table0, low[c]), ninth[c]), V::lookup(table1, high[c])));
+    }
   };
-  for (; j < plan.codewords_top0; j++) row(top);
-  const auto opposite = V::xor_(top, V::broadcast(1));
-  for (; j < plan.codewords; j++) row(opposite);
+  make(plan.codewords_top0);
+  for (auto& bit : ninth) bit = V::xor_(bit, V::broadcast(1));
+  make(plan.codewords - plan.codewords_top0);
 }
 
 // The windows of pixels [pixel, pixel + W) in planes [plane, plane + count): nine vectors a plane.
@@ -104,12 +99,16 @@ inline void add_rows(const Plan& plan, const uint8_t* rows, const uint8_t* indic
     typename V::Type sum[kSharedOutputs];
     for (auto& s : sum) s = V::broadcast(0);
     const uint8_t* set = rows;
+#pragma GCC unroll 4
     for (int c = 0; c < channels; c++, set += row_set, indices += kSharedOutputs) {
       uint64_t eight;
       std::memcpy(&eight, indices, 8);
-      for (int i = 0; i < kSharedOutputs; i += 2, eight >>= 16) {
+      for (int i = 0; i < kSharedOutputs; i += 2) {
         sum[i] = V::add8(sum[i], V::load(set + 8 * static_cast<size_t>(eight & 0xff)));
         sum[i + 1] = V::add8(sum[i + 1], V::load(set + 8 * static_cast<size_t>((eight >> 8) & 0xff)));
+        eight >>= 16;
+        // Two bytes and one shift: without this compilers make it a copy and a shift a byte.
+        asm("" : "+r"(eight));
       }
     }
     for (int i = 0; i < kSharedOutputs; i++, sums += 2 * W) {
@@ -143,21 +142,22 @@ inline void transpose16(typename V::Type* v) {
   }
 }
 
-template <class V>
-inline void emit_sums(const Plan& plan, const uint8_t* sums, int pixel, int last, void* output) {
+template <class V, bool kFull, class Emitter>
+inline void emit_sums(const Plan& plan, const uint8_t* sums, int pixel, int last, const Emitter& emitter) {
   constexpr int W = V::kPixels;
-  const typename V::Emitter emitter(plan.emit, output);
-  for (int channel = 0; channel < plan.emit.channels; channel += kSharedOutputs, sums += kSharedOutputs * 2 * W)
+  for (int channel = 0; channel < plan.emit.channels; channel += kSharedOutputs, sums += kSharedOutputs * 2 * W) {
+    const auto channels = emitter.channels(channel);
     for (int odd = 0; odd < 2; odd++) {
       typename V::Type v[8];
       for (int i = 0; i < 8; i++) v[i] = V::load(sums + (2 * i + odd) * W);
       transpose16<V>(v);
-      for (int i = 0; i < 8; i++) V::emit(emitter, v[i], channel, pixel + 2 * i + odd, last);
+      for (int i = 0; i < 8; i++) V::template emit<kFull>(emitter, channels, v[i], pixel + 2 * i + odd, last);
     }
+  }
 }
 
-template <class V>
-void shared_run(const Plan& plan, const uint8_t* planes, uint8_t* scratch, void* output, int first, int last) {
+template <class V, class Emitter>
+void shared_pixels(const Plan& plan, const uint8_t* planes, uint8_t* scratch, const Emitter& emitter, int first, int last) {
   constexpr int W = V::kPixels;
   const int groups = (plan.emit.channels + kSharedOutputs - 1) / kSharedOutputs;
   uint8_t* const rows = scratch;
@@ -167,23 +167,28 @@ void shared_run(const Plan& plan, const uint8_t* planes, uint8_t* scratch, void*
     const int valid = last - pixel < W ? last - pixel : W;
     const uint8_t* indices = plan.indices;
     for (int c0 = 0; c0 < plan.channels_in; c0 += kSharedChannels) {
-      const int rest = plan.channels_in - c0;
-      const int channels = rest < kSharedChannels ? rest : kSharedChannels;
-      cut_windows<V>(plan, planes, c0 / 8, (channels + 7) / 8, pixel, valid, windows);
-      for (int c = 0; c < channels; c += 8) {
+      const int c1 = plan.channels_in - c0 < kSharedChannels ? plan.channels_in : c0 + kSharedChannels;
+      const int plane = c0 / 8, planes_end = (c1 + 7) / 8;
+      cut_windows<V>(plan, planes, plane, planes_end - plane, pixel, valid, windows);
+      for (int i = plane; i < planes_end; i++) {
         typename V::Type v[8];
-        for (int tap = 0; tap < 8; tap++) v[tap] = V::load(windows + (c / 8 * 9 + tap) * W);
-        const auto ninth = V::load(windows + (c / 8 * 9 + 8) * W);
+        for (int tap = 0; tap < 8; tap++) v[tap] = V::load(windows + ((i - plane) * 9 + tap) * W);
+        const auto ninth = V::load(windows + ((i - plane) * 9 + 8) * W);
         transpose_bits<V>(v);
-        for (int k = 0; k < 8 && c + k < channels; k++)
-          make_rows<V>(plan, v[k], V::and_(V::shift_right_by(ninth, k), V::broadcast(1)),
-                       rows + static_cast<size_t>(c + k) * plan.codewords * W);
+        for (int k = 0; k < 8 && 8 * i + k < c1; k += kTogether)   // the rows of channels beyond c1 are not read
+          make_rows<V, kTogether>(plan, v + k, ninth, k, rows + static_cast<size_t>(8 * i + k - c0) * plan.codewords * W);
       }
-      add_rows<V>(plan, rows, indices, channels, sums, c0 == 0);
-      indices += static_cast<size_t>(groups) * channels * kSharedOutputs;
+      add_rows<V>(plan, rows, indices, c1 - c0, sums, c0 == 0);
+      indices += static_cast<size_t>(groups) * (c1 - c0) * kSharedOutputs;
     }
-    emit_sums<V>(plan, sums, pixel, last, output);
+    if (valid == W) emit_sums<V, true>(plan, sums, pixel, last, emitter);
+    else emit_sums<V, false>(plan, sums, pixel, last, emitter);
   }
+}
+
+template <class V>
+void shared_run(const Plan& plan, const uint8_t* planes, uint8_t* scratch, void* output, int first, int last) {
+  V::with_emitter(plan.emit, output, [&](const auto& emitter) { shared_pixels<V>(plan, planes, scratch, emitter, first, last); });
 }
 
 // Byte planes of a row of pixels: planes[i * plane_stride + x] = byte i of pixel x.
