@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <set>
 #include <vector>
 
 #include "error.h"
@@ -30,7 +31,7 @@ void check(TfLiteStatus status, const char* what) {
 void* init(TfLiteContext* context, const char* buffer, size_t) {
   const auto* params = reinterpret_cast<const TfLiteDelegateParams*>(buffer);
   std::unique_ptr<Partition> partition;
-  guarded(context, [&] { partition = Delegate::of(params->delegate).partition(context, params); });
+  guarded(context, [&] { partition = Delegate::of(params->delegate).partition(params); });
   return partition.release();
 }
 
@@ -50,6 +51,31 @@ TfLiteStatus prepare(TfLiteContext* context, TfLiteNode* node) {
 TfLiteStatus invoke(TfLiteContext* context, TfLiteNode* node) {
   return guarded(context, [&] { partition_of(node).run(context); });
 }
+
+// Fails unless tensors are written once, before they are read, and are no constants or variables.
+// Interpreters rely on it: on other files their search for partitions has been seen to crash, and two
+// writers of a tensor could give it different sizes.
+class OrderCheck {
+ public:
+  explicit OrderCheck(TfLiteContext* context) : context_(context) {}
+
+  void add(int number, const TfLiteNode& node) {
+    read_.insert(node.inputs->data, node.inputs->data + node.inputs->size);
+    for (int i = 0; i < node.outputs->size; ++i) {
+      const int output = node.outputs->data[i];
+      const TfLiteTensor* tensor = get_tensor(context_, output);
+      if (tensor == nullptr) continue;
+      if (tensor->allocation_type == kTfLiteMmapRo || tensor->is_variable)
+        fail("node ", number, " writes tensor ", output, ", which is a constant or a variable");
+      if (read_.count(output) != 0) fail("tensor ", output, " is read before node ", number, " writes it");
+      if (!written_.insert(output).second) fail("node ", number, " is the second to write tensor ", output);
+    }
+  }
+
+ private:
+  TfLiteContext* context_;
+  std::set<int> read_, written_;
+};
 
 TfLiteRegistration registration() {
   TfLiteRegistration registration{};
@@ -82,10 +108,12 @@ void Delegate::take_over(TfLiteContext* context) {
   // A copy, since the interpreter frees its own when it is asked for more.
   const std::vector<int> nodes(plan->data, plan->data + plan->size);
   std::vector<int> taken{0};  // a TfLiteIntArray: the number of elements, then the elements
+  OrderCheck order(context);
   for (const int number : nodes) {
     TfLiteNode* node = nullptr;
     TfLiteRegistration* registration = nullptr;
     check(context->GetNodeAndRegistration(context, number, &node, &registration), "tell its nodes");
+    order.add(number, *node);
     if (registration->builtin_code != kTfLiteBuiltinCustom || registration->custom_name == nullptr) continue;
     const Maker make = find_maker(registration->custom_name);
     if (make == nullptr) continue;
@@ -104,11 +132,11 @@ void Delegate::take_over(TfLiteContext* context) {
   check(context->ReplaceNodeSubsetsWithDelegateKernels(context, registration(), array, &handle_), "replace nodes");
 }
 
-std::unique_ptr<Partition> Delegate::partition(TfLiteContext* context, const TfLiteDelegateParams* params) {
+std::unique_ptr<Partition> Delegate::partition(const TfLiteDelegateParams* params) {
   std::vector<Step> steps;
   for (int i = 0; i < params->nodes_to_replace->size; ++i)
     steps.push_back(std::move(steps_.at(params->nodes_to_replace->data[i])));
-  return std::make_unique<Partition>(context, std::move(steps), params->output_tensors);
+  return std::make_unique<Partition>(std::move(steps), params->output_tensors);
 }
 
 std::shared_ptr<ThreadPool> Delegate::pool(int recommended) {

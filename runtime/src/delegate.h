@@ -21,7 +21,7 @@ class Delegate {
   void take_over(TfLiteContext* context);
 
   // The partition that stands for some of the nodes being taken over.
-  std::unique_ptr<Partition> partition(TfLiteContext* context, const TfLiteDelegateParams* params);
+  std::unique_ptr<Partition> partition(const TfLiteDelegateParams* params);
 
   // The threads for an interpreter that recommends a number of them; `nullptr` for a single one.
   std::shared_ptr<ThreadPool> pool(int recommended);

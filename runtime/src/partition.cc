@@ -9,17 +9,11 @@
 
 namespace larq_sks {
 
-Partition::Partition(TfLiteContext* context, std::vector<Step> steps, const TfLiteIntArray* outputs)
+Partition::Partition(std::vector<Step> steps, const TfLiteIntArray* outputs)
     : steps_(std::move(steps)), input_bytes_(steps_.size()), output_bytes_(steps_.size()) {
   const std::set<int> outer(outputs->data, outputs->data + outputs->size);
-  std::set<int> written;
-  for (const Step& step : steps_) {
-    if (!written.insert(step.output).second) fail("two operators write tensor ", step.output);
-    const TfLiteTensor* output = get_tensor(context, step.output);
-    if (output->allocation_type == kTfLiteMmapRo || output->is_variable)
-      fail("an operator writes tensor ", step.output, ", which is a constant or a variable");
+  for (const Step& step : steps_)
     if (outer.count(step.output) == 0) inner_[step.output];
-  }
 }
 
 void Partition::prepare(TfLiteContext* context, std::shared_ptr<ThreadPool> pool) {
@@ -72,8 +66,8 @@ void Partition::resize(TfLiteContext* context, int index, const Shape& shape) {
     fail("tensor ", index, " cannot be resized");
 }
 
-// The interpreter allocates what it was told by `resize`. Whether that still stands is asked before every
-// use: in a file that lets two operators write one tensor, somebody else may have resized it since.
+// Before each use, since only now does the interpreter have memory for the tensor, and for an input that
+// another operator sizes as it runs it may be of any size.
 void* Partition::data(TfLiteContext* context, int index, size_t bytes) {
   if (const auto inner = inner_.find(index); inner != inner_.end()) return inner->second.memory.data();
   const TfLiteTensor* tensor = get_tensor(context, index);

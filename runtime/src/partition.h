@@ -19,7 +19,7 @@ struct Step {
 class Partition {
  public:
   // `outputs` are the tensors that others read.
-  Partition(TfLiteContext* context, std::vector<Step> steps, const TfLiteIntArray* outputs);
+  Partition(std::vector<Step> steps, const TfLiteIntArray* outputs);
 
   void prepare(TfLiteContext* context, std::shared_ptr<ThreadPool> pool);
   void run(TfLiteContext* context);

@@ -63,3 +63,15 @@ def lce(data: bytes, *inputs: np.ndarray, **settings) -> list[np.ndarray]:
     settings = settings or {"use_reference_bconv": True}
     outputs = LCE(data, **settings).predict(list(inputs))
     return outputs if isinstance(outputs, list) else [outputs]
+
+
+def _supported(isa: str) -> bool:
+    try:
+        larq_sks_runtime.load_delegate(isa=isa)
+    except ValueError:
+        return False
+    return True
+
+
+ISAS = [isa for isa in ("portable", "popcnt", "avx2", "avx512", "neon") if _supported(isa)]
+"""The instruction sets that can be tested here."""

@@ -150,6 +150,16 @@ def compact_inputs(signs: np.ndarray, block=(3, 3, 1), inverted=None) -> tuple[l
     return arrays, options
 
 
+def output_size(image, window, options: dict) -> tuple[int, int]:
+    """Height and width of the outputs for those of an image and a filter."""
+    sizes = []
+    for pixels, size, axis in zip(image, window, ("height", "width")):
+        stride = options[f"stride_{axis}"]
+        reach = (size - 1) * options.get(f"dilation_{axis}_factor", 1) + 1
+        sizes.append(-(-(pixels if options["padding"] == SAME else pixels - reach + 1) // stride))
+    return tuple(sizes)
+
+
 def conv_model(
     signs: np.ndarray,
     image: tuple[int, int, int, int],
@@ -181,13 +191,13 @@ def conv_model(
         tail = [-1, -1, file.constant(np.asarray(thresholds, np.int32))]
     else:
         tail = [file.constant(np.asarray(values, np.float32)) for values in (multiplier, bias)] + [-1]
-    # The interpreter is told sizes by the operators: those in the file may be anything of the right rank.
+    size = output_size(image[1:3], signs.shape[1:3], settings)
     if output == "bits":
-        result = file.tensor((1, 1, 1, words(out)), np.int32)
+        result = file.tensor((image[0], *size, words(out)), np.int32)
     elif output == "int8":
-        result = file.tensor((1, 1, 1, out), np.int8, scale=scale, zero_point=zero_point)
+        result = file.tensor((image[0], *size, out), np.int8, scale=scale, zero_point=zero_point)
     else:
-        result = file.tensor((1, 1, 1, out), np.float32)
+        result = file.tensor((image[0], *size, out), np.float32)
     if compact is None:
         filter = file.constant(pack(signs))
         file.op("LceBconv2d", [bits, filter, *tail], result, settings)
@@ -196,7 +206,7 @@ def conv_model(
         head = [-1 if array is None else file.constant(array) for array in arrays]
         file.op("LarqSksBconv2d", [bits, *head, *tail], result, {**settings, **more, "groups": groups})
     if output == "bits":
-        from_bits = file.tensor((1, 1, 1, out), np.float32)
+        from_bits = file.tensor((image[0], *size, out), np.float32)
         file.op("LceDequantize", [result], from_bits)
         result = from_bits
     return file.finish([pixels], [result])
