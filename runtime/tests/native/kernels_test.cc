@@ -308,7 +308,7 @@ void test_pack(Isa isa) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int layers = argc > 1 ? std::atoi(argv[1]) : 300;
+  const int layers = argc > 1 ? std::atoi(argv[1]) : 150;
   test_shapes();
   for (Isa isa : kIsas) {
     if (!isa_supported(isa)) {
