@@ -1,0 +1,211 @@
+// Codeword sharing, for any vector of bytes.
+//
+// A layer whose 3x3 kernels are n codewords needs, for each input channel, only n different popcounts a
+// pixel; an output channel then adds the one that its codeword names. A vector holds one popcount of W
+// output pixels (a row), so that an addition of bytes does 9 W multiplications:
+//   1. the windows of W pixels are cut out of the byte planes, eight channels and nine taps at a time;
+//   2. an 8x8 transposition of bits gives each channel the nine bits of its windows, a pixel a byte;
+//   3. each codeword's row is two table lookups, of four bits each, and the ninth bit;
+//   4. each output channel sums the rows that its indices name, kSharedOutputs channels at once in registers;
+//   5. after kSharedChannels input channels a byte is full, and the sums go to 16 bits in memory.
+//
+// Plan::indices is [group of kSharedChannels input channels][group of kSharedOutputs output channels]
+// [input channel][output channel], with index * W / 8 in each byte: the offset of the row in units of
+// eight bytes, which x86 scales in the address.
+//
+// V, a class of static functions, gives the vector: see avx2.cc.
+#pragma once
+
+#include <cstring>
+
+#include "plan.h"
+
+namespace larq_sks {
+namespace {
+
+constexpr int kTogether = 4;   // input channels whose rows are made at once
+
+// For transposing: in step s, bits i and i + s (of bytes) change places between vectors k and k + s.
+template <class V, int kStep>
+inline void swap_bits(typename V::Type* v, typename V::Type mask) {
+  for (int k = 0; k < 8; k++) {
+    if (k & kStep) continue;
+    // (mask << step) of v[k] against mask of v[k + step]; no bit leaves its byte.
+    const auto t = V::and_(V::xor_(V::template shift_right<kStep>(v[k]), v[k + kStep]), mask);
+    v[k + kStep] = V::xor_(v[k + kStep], t);
+    v[k] = V::xor_(v[k], V::template shift_left<kStep>(t));
+  }
+}
+
+// In: v[t], whose bit c is the input of channel c at tap t. Out: v[c], whose bit t is that.
+template <class V>
+inline void transpose_bits(typename V::Type* v) {
+  swap_bits<V, 4>(v, V::broadcast(0x0f));
+  swap_bits<V, 2>(v, V::broadcast(0x33));
+  swap_bits<V, 1>(v, V::broadcast(0x55));
+}
+
+// Rows of all codewords for kCount input channels: the distance to the codeword's low four bits, to the
+// next four, and to the ninth. bits: the first eight bits of the channels' windows.
+template <class V, int kCount>
+inline void make_rows(const Plan& plan, const typename V::Type* bits, typename V::Type ninth_bits, int first_bit, uint8_t* rows) {
+  typename V::Type low[kCount], high[kCount], ninth[kCount];
+  for (int c = 0; c < kCount; c++) {
+    low[c] = V::and_(bits[c], V::broadcast(0x0f));
+    high[c] = V::and_(V::template shift_right<4>(bits[c]), V::broadcast(0x0f));
+    ninth[c] = V::and_(V::shift_right_by(ninth_bits, first_bit + c), V::broadcast(1));
+  }
+  const size_t row_set = static_cast<size_t>(plan.codewords) * V::kPixels;
+  const uint8_t* tables = plan.tables;
+  const auto make = [&](int count) __attribute__((always_inline)) {
+    for (int j = 0; j < count; j++, tables += 32, rows += V::kPixels) {
+      const auto table0 = V::table(tables), table1 = V::table(tables + 16);
+      for (int c = 0; c < kCount; c++)
+        V::store(rows + c * row_set, V::add8(V::add8(V::lookup(table0, low[c]), ninth[c]), V::lookup(table1, high[c])));
+    }
+  };
+  make(plan.codewords_top0);
+  for (auto& bit : ninth) bit = V::xor_(bit, V::broadcast(1));
+  make(plan.codewords - plan.codewords_top0);
+}
+
+// The windows of pixels [pixel, pixel + W) in planes [plane, plane + count): nine vectors a plane.
+template <class V>
+inline void cut_windows(const Plan& plan, const uint8_t* planes, int plane, int count, int pixel, int valid,
+                        uint8_t* windows) {
+  constexpr int W = V::kPixels;
+  for (int i = 0; i < count; i++)
+    for (int tap = 0; tap < 9; tap++, windows += W) {
+      const uint8_t* from = planes + (plane + i) * plan.plane_stride + plan.tap_offset[tap];
+      int y = pixel / plan.out_width, x = pixel % plan.out_width;
+      // Each piece is copied as a whole vector; the next one overwrites what was too much.
+      for (int done = 0; done < valid;) {
+        V::store_unaligned(windows + done, V::load_unaligned(from + plan.row_offset[y] + x));
+        done += plan.out_width - x;
+        x = 0;
+        y++;
+      }
+    }
+}
+
+template <class V>
+inline void add_rows(const Plan& plan, const uint8_t* rows, const uint8_t* indices, int channels, uint8_t* sums,
+                     bool first_time) {
+  constexpr int W = V::kPixels;
+  const size_t row_set = static_cast<size_t>(plan.codewords) * W;
+  const int groups = (plan.emit.channels + kSharedOutputs - 1) / kSharedOutputs;
+  const auto byte_mask = V::broadcast16(0xff);
+  for (int group = 0; group < groups; group++) {
+    typename V::Type sum[kSharedOutputs];
+    for (auto& s : sum) s = V::broadcast(0);
+    const uint8_t* set = rows;
+#pragma GCC unroll 4
+    for (int c = 0; c < channels; c++, set += row_set, indices += kSharedOutputs) {
+      uint64_t eight;
+      std::memcpy(&eight, indices, 8);
+      for (int i = 0; i < kSharedOutputs; i += 2) {
+        sum[i] = V::add8(sum[i], V::load(set + 8 * static_cast<size_t>(eight & 0xff)));
+        sum[i + 1] = V::add8(sum[i + 1], V::load(set + 8 * static_cast<size_t>((eight >> 8) & 0xff)));
+        eight >>= 16;
+        // Two bytes and one shift: without this compilers make it a copy and a shift a byte.
+        asm("" : "+r"(eight));
+      }
+    }
+    for (int i = 0; i < kSharedOutputs; i++, sums += 2 * W) {
+      auto even = V::and_(sum[i], byte_mask), odd = V::shift_right16_8(sum[i]);
+      if (!first_time) {
+        even = V::add16(even, V::load(sums));
+        odd = V::add16(odd, V::load(sums + W));
+      }
+      V::store(sums, even);
+      V::store(sums + W, odd);
+    }
+  }
+}
+
+// 8 x 8 transposition of 16-bit numbers in each 128-bit lane.
+template <class V>
+inline void transpose16(typename V::Type* v) {
+  typename V::Type a[8], b[8];
+  for (int i = 0; i < 4; i++) {
+    a[2 * i] = V::low16(v[2 * i], v[2 * i + 1]);
+    a[2 * i + 1] = V::high16(v[2 * i], v[2 * i + 1]);
+  }
+  for (int i = 0; i < 2; i++)
+    for (int h = 0; h < 2; h++) {
+      b[4 * i + 2 * h] = V::low32(a[4 * i + h], a[4 * i + 2 + h]);
+      b[4 * i + 2 * h + 1] = V::high32(a[4 * i + h], a[4 * i + 2 + h]);
+    }
+  for (int i = 0; i < 4; i++) {
+    v[2 * i] = V::low64(b[i], b[4 + i]);
+    v[2 * i + 1] = V::high64(b[i], b[4 + i]);
+  }
+}
+
+template <class V, bool kFull, class Emitter>
+inline void emit_sums(const Plan& plan, const uint8_t* sums, int pixel, int last, const Emitter& emitter) {
+  constexpr int W = V::kPixels;
+  for (int channel = 0; channel < plan.emit.channels; channel += kSharedOutputs, sums += kSharedOutputs * 2 * W) {
+    const auto channels = emitter.channels(channel);
+    for (int odd = 0; odd < 2; odd++) {
+      typename V::Type v[8];
+      for (int i = 0; i < 8; i++) v[i] = V::load(sums + (2 * i + odd) * W);
+      transpose16<V>(v);
+      for (int i = 0; i < 8; i++) V::template emit<kFull>(emitter, channels, v[i], pixel + 2 * i + odd, last);
+    }
+  }
+}
+
+template <class V, class Emitter>
+void shared_pixels(const Plan& plan, const uint8_t* planes, uint8_t* scratch, const Emitter& emitter, int first, int last) {
+  constexpr int W = V::kPixels;
+  const int groups = (plan.emit.channels + kSharedOutputs - 1) / kSharedOutputs;
+  uint8_t* const rows = scratch;
+  uint8_t* const windows = rows + static_cast<size_t>(kSharedChannels) * plan.codewords * W;
+  uint8_t* const sums = windows + (kSharedChannels / 8 * 9 + 1) * W;
+  for (int pixel = first; pixel < last; pixel += W) {
+    const int valid = last - pixel < W ? last - pixel : W;
+    const uint8_t* indices = plan.indices;
+    for (int c0 = 0; c0 < plan.channels_in; c0 += kSharedChannels) {
+      const int c1 = plan.channels_in - c0 < kSharedChannels ? plan.channels_in : c0 + kSharedChannels;
+      const int plane = c0 / 8, planes_end = (c1 + 7) / 8;
+      cut_windows<V>(plan, planes, plane, planes_end - plane, pixel, valid, windows);
+      for (int i = plane; i < planes_end; i++) {
+        typename V::Type v[8];
+        for (int tap = 0; tap < 8; tap++) v[tap] = V::load(windows + ((i - plane) * 9 + tap) * W);
+        const auto ninth = V::load(windows + ((i - plane) * 9 + 8) * W);
+        transpose_bits<V>(v);
+        for (int k = 0; k < 8 && 8 * i + k < c1; k += kTogether)   // the rows of channels beyond c1 are not read
+          make_rows<V, kTogether>(plan, v + k, ninth, k, rows + static_cast<size_t>(8 * i + k - c0) * plan.codewords * W);
+      }
+      add_rows<V>(plan, rows, indices, c1 - c0, sums, c0 == 0);
+      indices += static_cast<size_t>(groups) * (c1 - c0) * kSharedOutputs;
+    }
+    if (valid == W) emit_sums<V, true>(plan, sums, pixel, last, emitter);
+    else emit_sums<V, false>(plan, sums, pixel, last, emitter);
+  }
+}
+
+template <class V>
+void shared_run(const Plan& plan, const uint8_t* planes, uint8_t* scratch, void* output, int first, int last) {
+  V::with_emitter(plan.emit, output, [&](const auto& emitter) { shared_pixels<V>(plan, planes, scratch, emitter, first, last); });
+}
+
+// Byte planes of a row of pixels: planes[i * plane_stride + x] = byte i of pixel x.
+template <class V>
+void make_planes(const uint32_t* input, int width, int words, size_t plane_stride, uint8_t* planes) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(input);
+  const int pixel_bytes = 4 * words;
+  int x = 0;
+  for (; x + 8 <= width; x += 8)
+    for (int b = 0; b < pixel_bytes; b += 8) {
+      const int count = pixel_bytes - b < 8 ? 4 : 8;
+      V::transpose_bytes(bytes + static_cast<size_t>(x) * pixel_bytes + b, pixel_bytes, count,
+                         planes + b * plane_stride + x, plane_stride);
+    }
+  for (; x < width; x++)
+    for (int b = 0; b < pixel_bytes; b++) planes[b * plane_stride + x] = bytes[static_cast<size_t>(x) * pixel_bytes + b];
+}
+
+}  // namespace
+}  // namespace larq_sks

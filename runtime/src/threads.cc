@@ -1,0 +1,76 @@
+#include "threads.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace larq_sks {
+
+struct ThreadPool::Impl {
+  std::mutex in_use;   // held by the caller of run
+
+  std::mutex mutex;    // guards what follows
+  std::condition_variable work, done;
+  void (*task)(void*, int) = nullptr;
+  void* context = nullptr;
+  int count = 0, next = 0, unfinished = 0;
+  bool stop = false;
+  std::vector<std::thread> threads;
+
+  // Also where the system refuses a thread in the constructor.
+  ~Impl() {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      stop = true;
+    }
+    work.notify_all();
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  // Takes tasks until there are none; the lock is released while one runs.
+  void take_tasks(std::unique_lock<std::mutex>& lock) {
+    while (next < count) {
+      const int i = next++;
+      lock.unlock();
+      task(context, i);
+      lock.lock();
+      if (--unfinished == 0) done.notify_one();
+    }
+  }
+
+  void serve() {
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+      work.wait(lock, [this] { return stop || next < count; });
+      if (stop) return;
+      take_tasks(lock);
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int size) : impl_(new Impl) {
+  for (int i = 1; i < size; i++) impl_->threads.emplace_back(&Impl::serve, impl_.get());
+}
+
+ThreadPool::~ThreadPool() = default;
+
+int ThreadPool::size() const { return static_cast<int>(impl_->threads.size()) + 1; }
+
+void ThreadPool::run(int count, void (*task)(void*, int), void* context) {
+  std::unique_lock<std::mutex> user(impl_->in_use, std::try_to_lock);
+  if (!user || count < 2 || impl_->threads.empty()) {
+    for (int i = 0; i < count; i++) task(context, i);
+    return;
+  }
+  std::unique_lock<std::mutex> lock(impl_->mutex);
+  impl_->task = task;
+  impl_->context = context;
+  impl_->next = 0;
+  impl_->count = impl_->unfinished = count;
+  impl_->work.notify_all();
+  impl_->take_tasks(lock);
+  impl_->done.wait(lock, [this] { return impl_->unfinished == 0; });
+}
+
+}  // namespace larq_sks

@@ -1,0 +1,26 @@
+// A pool of threads that sleep between calls.
+#pragma once
+
+#include <memory>
+
+namespace larq_sks {
+
+// May be shared: if another thread is using the pool, run does all tasks on the caller.
+class ThreadPool {
+ public:
+  explicit ThreadPool(int size);   // size counts the caller: size - 1 threads are started
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const;
+
+  // Calls task(context, i) for each i in [0, count) and returns when all are done.
+  void run(int count, void (*task)(void* context, int i), void* context);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace larq_sks
