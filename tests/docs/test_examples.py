@@ -1,5 +1,6 @@
 """The code in the README and in the pages of the site runs, and the commands in them exist."""
 
+import importlib.util
 import os
 import shlex
 import sys
@@ -19,8 +20,16 @@ SLOW = {
     f"docs/guides/{name}.md"
     for name in ("choosing-n", "distributed", "learned-selection", "sparsify", "training")
 }
+# This needs a package that needs a compiler.
+RUNTIME = "docs/guides/runtime.md"
+without_runtime = pytest.mark.skipif(
+    importlib.util.find_spec("larq_sks_runtime") is None, reason="larq-sks-runtime is not installed"
+)
 WITH_PYTHON = [
-    pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [])
+    pytest.param(
+        page,
+        marks=[pytest.mark.slow] * (page in SLOW) + [without_runtime] * (page == RUNTIME),
+    )
     for page in pages.pages()
     if any(block.language == "python" for block in pages.blocks(page))
 ]
