@@ -214,9 +214,15 @@ def benchmark(source, threads, rounds, as_json) -> None:
     first: with one bit a weight, with codebooks, and as an int8 network of the same shapes.
     """
     with working(f"Preparing {source}"):
-        from larq_sks_cli import latency
+        from larq_sks import latency
+        from larq_sks_cli.files import read_model, read_tflite
 
-        forms, missing = latency.forms_of(source, threads)
+        if source.suffix == ".tflite":
+            forms, missing = latency.of_file(read_tflite(source), threads)
+        else:
+            forms, missing = latency.of_model(read_model(source), threads)
+    if not forms:
+        raise click.ClickException(f"Nothing here can run '{source}'. {' '.join(missing)}")
     with working("Measuring", rounds) as advance:
         timings = latency.measure(forms, rounds, advance)
     if as_json:

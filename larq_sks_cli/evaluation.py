@@ -12,8 +12,8 @@ import tensorflow as tf
 import larq_sks_zoo as zoo
 from larq_sks.convert import tflite_file
 from larq_sks.convert.compact_filters import COMPACT
-from larq_sks_cli.files import check_exists, read_model
-from larq_sks_cli.latency import runtime_interpreter
+from larq_sks.latency import runtime_interpreter
+from larq_sks_cli.files import read_model, read_tflite
 from larq_sks_zoo.training import datasets
 
 SAMPLE = "cifar10_sample"
@@ -59,11 +59,7 @@ def read_network(path: Path) -> Network:
 
 
 def _read_tflite(path: Path) -> Network:
-    check_exists(path)
-    data = path.read_bytes()
-    # Looked at here, because interpreters trust a file blindly.
-    if data[4:8] != b"TFL3":
-        raise ValueError(f"'{path}' is no .tflite file.")
+    data = read_tflite(path)
     compact = COMPACT in tflite_file.read(data).ops
     return _read_compact(path, data) if compact else _read_lce(path, data)
 

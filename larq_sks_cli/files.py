@@ -36,6 +36,19 @@ def read_model(path: Path) -> tf.keras.Model:
     return model
 
 
+def read_tflite(path: Path) -> bytes:
+    """Reads a .tflite file. Whether it is one is looked at here, because interpreters trust a file blindly.
+
+    Raises:
+        ValueError: If there is no such file, or it is of another kind.
+    """
+    check_exists(path)
+    data = path.read_bytes()
+    if data[4:8] != b"TFL3":
+        raise ValueError(f"'{path}' is no .tflite file.")
+    return data
+
+
 def check_exists(path: Path) -> None:
     """Raises a ValueError unless there is such a file."""
     if not path.exists():

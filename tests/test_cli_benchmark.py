@@ -11,7 +11,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 import larq_sks as sks
-from larq_sks_cli import latency
+from larq_sks import latency
 from larq_sks_cli.commands import main
 
 pytest.importorskip("larq_compute_engine", reason="has no release for this Python")

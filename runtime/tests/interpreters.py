@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-import larq_sks_runtime
 import numpy as np
+
+import larq_sks_runtime
 
 
 def _find(module: str):

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from larq_sks.convert import clone, tflite_file, to_larq, to_tflite
 from larq_sks.convert.compact_filters import COMPACT
-from larq_sks_cli.files import check_exists, read_model
 
 _ROUND_SECONDS = 0.03
 """How long a form is run before the next one has its turn."""
@@ -43,49 +42,79 @@ class Timing(NamedTuple):
     """The upper quartile."""
 
 
-def forms_of(path: Path, threads: int) -> tuple[list[Form], list[str]]:
-    """Makes ready all forms of a network that can be run here.
+def of_model(model: tf.keras.Model, threads: int = 1) -> tuple[list[Form], list[str]]:
+    """Exports a network in three forms and makes ready those that can be run here.
+
+    With one bit a weight, with codebooks if that makes it smaller, and as a network of the same shapes in
+    int8.
+
+    Example:
+        ```python
+        forms, missing = sks.latency.of_model(model)
+        for timing in sks.latency.measure(forms):
+            print(timing.name, timing.median)
+        ```
 
     Arguments:
-        path: A .tflite file, which is run as it is, or a model of another kind, which is exported first:
-            with one bit a weight, with codebooks, and as a network of the same shapes in int8.
-        threads: Number of threads of each interpreter.
+        model: A network that `to_tflite` can export.
+        threads: Number of threads of each interpreter, 1 or more.
 
     Returns:
         The forms, and a line for each that cannot be run, with the reason.
 
     Raises:
-        ValueError: If the file cannot be read or exported, or nothing can run it.
+        ImportError: If Larq Compute Engine is not installed.
+        ValueError: If the network cannot be exported.
     """
-    if path.suffix == ".tflite":
-        check_exists(path)
-        files = {"": path.read_bytes()}
-        if files[""][4:8] != b"TFL3":
-            raise ValueError(f"'{path}' is no .tflite file.")
-    else:
-        model = read_model(path)
-        files = {"": _exported(model, False), "compact": _exported(model, True)}
-        if files["compact"] == files[""]:
-            del files["compact"]
-        files["int8"] = int8_twin(model)
+    files = {"": _exported(model, False), "compact": _exported(model, True)}
+    if files["compact"] == files[""]:
+        del files["compact"]
     forms, missing = [], []
     for what, data in files.items():
-        makers = [("TensorFlow Lite", _stock)] if what == "int8" else _BINARY_MAKERS
-        for engine, make in makers:
-            if engine == "LCE" and COMPACT in tflite_file.read(data).ops:
-                missing.append("LCE: cannot read a compact file.")
-                continue
-            try:
-                forms.append(Form(f"{engine}, {what}".rstrip(", "), len(data), make(data, threads)))
-            except ImportError as error:
-                missing.append(f"{engine}: {error}")
-    if not forms:
-        raise ValueError(f"Nothing here can run '{path}'. {' '.join(dict.fromkeys(missing))}")
+        found, reasons = of_file(data, threads)
+        forms += [form._replace(name=f"{form.name}, {what}".rstrip(", ")) for form in found]
+        missing += reasons
+    twin = int8_twin(model)
+    forms.append(Form("TensorFlow Lite, int8", len(twin), _call(stock_interpreter(twin, threads))))
     return forms, list(dict.fromkeys(missing))
 
 
-def measure(forms: list[Form], rounds: int, advance: Callable[[int], None]) -> list[Timing]:
-    """Times all forms in turn, so that whatever else the machine does meets them all alike."""
+def of_file(data: bytes, threads: int = 1) -> tuple[list[Form], list[str]]:
+    """Makes a binary .tflite file ready in every interpreter that is here.
+
+    Arguments:
+        data: The file.
+        threads: Number of threads of each interpreter, 1 or more.
+
+    Returns:
+        The forms, and a line for each interpreter that cannot run it, with the reason.
+    """
+    forms, missing = [], []
+    compact = COMPACT in tflite_file.read(data).ops
+    for engine, make in (("LCE", _lce), ("larq-sks-runtime", _runtime)):
+        if compact and make is _lce:
+            missing.append("LCE: cannot read a compact file.")
+            continue
+        try:
+            forms.append(Form(engine, len(data), make(data, threads)))
+        except ImportError as error:
+            missing.append(f"{engine}: {error}")
+    return forms, missing
+
+
+def measure(
+    forms: list[Form], rounds: int = 30, advance: Callable[[int], None] = lambda count: None
+) -> list[Timing]:
+    """Times all forms in turn, so that whatever else the machine does meets them all alike.
+
+    Arguments:
+        forms: What to run, on one image of noise.
+        rounds: How often each has its turn, for 30 ms.
+        advance: Called with 1 after each round.
+
+    Returns:
+        A timing for each form.
+    """
     times: dict[str, list[float]] = {form.name: [] for form in forms}
     for form in forms:
         form.run()  # the first run prepares
@@ -184,10 +213,6 @@ def _runtime(data: bytes, threads: int) -> Callable[[], None]:
     return _call(runtime_interpreter(data, threads))
 
 
-def _stock(data: bytes, threads: int) -> Callable[[], None]:
-    return _call(stock_interpreter(data, threads))
-
-
 def _call(interpreter) -> Callable[[], None]:
     inputs = [
         (each["index"], _noise(each["shape"]).astype(each["dtype"]))
@@ -203,6 +228,3 @@ def _call(interpreter) -> Callable[[], None]:
             interpreter.get_tensor(index)
 
     return run
-
-
-_BINARY_MAKERS = (("LCE", _lce), ("larq-sks-runtime", _runtime))
