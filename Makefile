@@ -14,7 +14,7 @@ READY := $(VENV)/ready
 PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=2 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow lint bench bench-files fuzz wheel docs docs-serve clean
+.PHONY: demo test test-slow lint bench bench-files fuzz wheel docs docs-serve has-mkdocs clean
 
 demo: $(READY)
 	$(BIN)/larq-sks demo $(ARGS)
@@ -45,11 +45,14 @@ wheel: $(READY)
 # The site, in build/site. DOCS_EXECUTE=0 leaves out the runs of the notebooks, which take minutes.
 MKDOCS := NO_MKDOCS_2_WARNING=1 TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/mkdocs
 
-docs: $(READY)
+docs: $(READY) has-mkdocs
 	$(MKDOCS) build $(ARGS)
 
-docs-serve: $(READY)
+docs-serve: $(READY) has-mkdocs
 	$(MKDOCS) serve $(ARGS)
+
+has-mkdocs: $(READY)
+	@test -x $(BIN)/mkdocs || { echo "The site is built on Python 3.11: make docs PYTHON=python3.11 VENV=.venv-3.11"; exit 1; }
 
 # Made again when a requirement changes. An existing environment is kept if its pip works.
 $(READY): setup.cfg pyproject.toml $(wildcard constraints/*.txt)

@@ -319,6 +319,8 @@ def test_evaluate_looks_where_training_looks(folder, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(folder / "nowhere"))
     line = fails(*arguments)
     assert "--data-dir" in line and "nowhere" in line
+    line = fails("evaluate", folder / "net.h5")
+    assert "no data set 'cifar10'" in line and line.rstrip().endswith("cifar10_sample.")
 
 
 def test_evaluate_checks_data_and_network_before_it_runs(folder, tmp_path):

@@ -92,9 +92,10 @@ def missing(name: str, folder: Path) -> ValueError:
         hint += (
             " (after you have put the archives that image-net.org gives you where it asks for them)"
         )
+    sample = " A few of its images are in the package: cifar10_sample." if name == "cifar10" else ""
     return ValueError(
         f"There is no data set '{name}' in '{folder}'. Name another folder by --data-dir or "
-        f'TFDS_DATA_DIR, or get it with: python -c "import tensorflow_datasets as tfds; {hint}"'
+        f'TFDS_DATA_DIR, or get it with: python -c "import tensorflow_datasets as tfds; {hint}"{sample}'
     )
 
 
