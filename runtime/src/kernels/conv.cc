@@ -69,7 +69,7 @@ struct Conv::Impl {
   std::vector<int32_t> tap_popcounts;   // [tap][output channel], for zero padding
   Buffer<float> multiplier, multiplier2, bias;
   bool may_be_plain = false;   // but for corrections, which the shape decides
-  Buffer<int32_t> thresholds;
+  Buffer<int32_t> thresholds, invert_mask, invert_sum;
   Buffer<uint8_t> tables, indices;
 
   int batch = 0, height = 0, width = 0, pixels = 0;
@@ -203,8 +203,18 @@ void Conv::Impl::pack_shared(const Codewords& codewords) {
       for (int c = c0; c < std::min(c0 + kSharedChannels, spec.channels_in); c++)
         for (int o = group * kSharedOutputs; o < (group + 1) * kSharedOutputs; o++, at++)
           if (o < spec.channels_out)
-            indices[at] = static_cast<uint8_t>(codewords.place[pattern(spec, o, c)] * (kernel->row_pixels / 8));
+            indices[at] = static_cast<uint8_t>(codewords.index(spec, o, c) * (kernel->row_pixels / 8));
   plan.indices = indices.data();
+  if (std::find(codewords.inverted.begin(), codewords.inverted.end(), true) == codewords.inverted.end()) return;
+  invert_mask.assign(static_cast<size_t>(spec.channels_out) + kSlack, 0);
+  invert_sum = invert_mask;
+  for (int o = 0; o < spec.channels_out; o++)
+    if (codewords.inverted[o]) {   // 18 channels_in - d
+      invert_mask[o] = -1;
+      invert_sum[o] = 18 * spec.channels_in + 1;
+    }
+  plan.emit.invert_mask = invert_mask.data();
+  plan.emit.invert_sum = invert_sum.data();
 }
 
 bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int threads) {

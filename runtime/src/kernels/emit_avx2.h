@@ -40,6 +40,8 @@ class Avx2Emitter {
     const size_t at = static_cast<size_t>(pixel) * emit_.channels + c.first;
     if (kMode == Mode::kPlain) return store(transform(c, popcounts), c.valid, static_cast<float*>(output_) + at);
     __m256i doubled = _mm256_add_epi32(popcounts, popcounts);
+    if (kMode == Mode::kBits && emit_.invert_mask)
+      doubled = _mm256_add_epi32(_mm256_xor_si256(doubled, load(emit_.invert_mask + c.first)), load(emit_.invert_sum + c.first));
     if (emit_.correction_row && emit_.correction_row[pixel] >= 0)
       doubled = _mm256_add_epi32(doubled, load(emit_.corrections + emit_.correction_row[pixel] + c.first));
     if (kMode == Mode::kBits) {

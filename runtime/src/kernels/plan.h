@@ -30,6 +30,9 @@ struct Emit {
   const float* multiplier2;    // doubled, where plain: then popcounts need not be, with the same result
   const float* bias;
   const int32_t* thresholds;   // doubled
+  // Of bits, or null: the doubled popcount d is of inverted weights where the mask is -1, and becomes (d ^ mask) + sum.
+  const int32_t* invert_mask;
+  const int32_t* invert_sum;
   int32_t clamp_min, clamp_max;
   const int32_t* corrections;      // rows of corrections of the doubled popcount: pixels with zero padding
   const int32_t* correction_row;   // per pixel the offset of its row or -1; null: no pixel has one
