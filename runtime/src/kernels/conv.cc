@@ -190,6 +190,7 @@ void Conv::Impl::pack_shared(const Codewords& codewords) {
   const std::vector<uint16_t>& codes = codewords.codes;
   plan.channels_in = spec.channels_in;
   plan.codewords = num_codewords;
+  plan.channels_together = shared_channels(kernel->row_pixels, num_codewords);
   plan.codewords_top0 = static_cast<int>(std::count_if(codes.begin(), codes.end(), [](int code) { return code < 256; }));
   for (const int code : codes)
     for (const int half : {code & 15, code >> 4 & 15})
@@ -198,9 +199,9 @@ void Conv::Impl::pack_shared(const Codewords& codewords) {
   const int groups = divide_up(spec.channels_out, kSharedOutputs);
   indices.assign(static_cast<size_t>(groups) * kSharedOutputs * spec.channels_in, 0);
   size_t at = 0;
-  for (int c0 = 0; c0 < spec.channels_in; c0 += kSharedChannels)
+  for (int c0 = 0; c0 < spec.channels_in; c0 += plan.channels_together)
     for (int group = 0; group < groups; group++)
-      for (int c = c0; c < std::min(c0 + kSharedChannels, spec.channels_in); c++)
+      for (int c = c0; c < std::min(c0 + plan.channels_together, spec.channels_in); c++)
         for (int o = group * kSharedOutputs; o < (group + 1) * kSharedOutputs; o++, at++)
           if (o < spec.channels_out)
             indices[at] = static_cast<uint8_t>(codewords.index(spec, o, c) * (kernel->row_pixels / 8));
@@ -280,7 +281,10 @@ void Conv::Impl::make_shared_geometry(int threads) {
   plan.row_offset = row_offset.data();
   plan.plane_stride = static_cast<size_t>(batch * y.padded) * row;
   planes.assign(plan.plane_stride * words * 4 + kSlack, 0);
-  scratch.assign(std::max(threads, 1), Buffer<uint8_t>(shared_scratch(kernel->row_pixels, plan.codewords, spec.channels_out)));
+  // The rows, the windows (of which the last may be written a vector too far) and the sums of shared.h.
+  const size_t vectors = static_cast<size_t>(plan.channels_together) * plan.codewords + (plan.channels_together / 8 * 9 + 1) +
+                         static_cast<size_t>(divide_up(spec.channels_out, kSharedOutputs)) * kSharedOutputs * 2;
+  scratch.assign(std::max(threads, 1), Buffer<uint8_t>(vectors * kernel->row_pixels));
 }
 
 void Conv::Impl::make_corrections() {
@@ -375,14 +379,6 @@ void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool) {
   };
   if (shared) all(planes_part);
   all(conv_part);
-}
-
-size_t shared_scratch(int row_pixels, int codewords, int channels_out) {
-  const size_t groups = divide_up(channels_out, kSharedOutputs);
-  const size_t rows = static_cast<size_t>(kSharedChannels) * codewords;
-  const size_t windows = kSharedChannels / 8 * 9 + 1;
-  const size_t sums = groups * kSharedOutputs * 2;
-  return (rows + windows + sums) * row_pixels;
 }
 
 Conv::Conv(const ConvSpec& spec, Isa isa, Algorithm algorithm) : impl_(new Impl(spec, isa, algorithm)) {}
