@@ -119,7 +119,8 @@ inline void transpose_8x8(const uint8_t* from, size_t from_stride, int count, ui
                               _mm_unpackhi_epi32(b, d)};
   for (int i = 0; i < count; i += 2) {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to + i * to_stride), columns[i / 2]);
-    _mm_storeh_pd(reinterpret_cast<double*>(to + (i + 1) * to_stride), _mm_castsi128_pd(columns[i / 2]));
+    // Not by _mm_storeh_pd, whose address must be that of a double.
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to + (i + 1) * to_stride), _mm_unpackhi_epi64(columns[i / 2], columns[i / 2]));
   }
 }
 
