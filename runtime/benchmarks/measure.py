@@ -31,7 +31,7 @@ FEATURES = (
 )
 """What the kernels use or might, as Linux names it."""
 
-PACKAGES = ("tensorflow", "larq-compute-engine", "ai-edge-litert")
+PACKAGES = ("tensorflow", "tensorflow-cpu", "larq-compute-engine", "ai-edge-litert")
 
 
 def stock_interpreter():

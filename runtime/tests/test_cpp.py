@@ -7,9 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import larq_sks_runtime
 import numpy as np
 import pytest
+
+import larq_sks_runtime
 from interpreters import Ours
 from tflite_file import conv_model
 
@@ -28,8 +29,20 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     build = tmp_path_factory.mktemp("build")
-    configure = ["cmake", "-B", build, "-S", EXAMPLE, "-D", f"TFLITE_C={TFLITE_C}", "-D", "CMAKE_CXX_FLAGS=-Wall -Werror"]
-    subprocess.run([*configure, "-D", f"larq_sks_runtime_DIR={larq_sks_runtime.cmake_dir()}"], check=True)
+    configure = [
+        "cmake",
+        "-B",
+        build,
+        "-S",
+        EXAMPLE,
+        "-D",
+        f"TFLITE_C={TFLITE_C}",
+        "-D",
+        "CMAKE_CXX_FLAGS=-Wall -Werror",
+    ]
+    subprocess.run(
+        [*configure, "-D", f"larq_sks_runtime_DIR={larq_sks_runtime.cmake_dir()}"], check=True
+    )
     subprocess.run(["cmake", "--build", build], check=True)
     return build / "run"
 
@@ -40,15 +53,21 @@ def test_equal_outputs(program, tmp_path, compact):
     data = conv_model(rng.choice([-1.0, 1.0], (20, 3, 3, 70)), (1, 9, 8, 70), compact=compact)
     (tmp_path / "net.tflite").write_bytes(data)
     image = rng.normal(size=(1, 9, 8, 70)).astype(np.float32)
-    result = subprocess.run([program, tmp_path / "net.tflite"], input=image.tobytes(), capture_output=True, check=True)
+    result = subprocess.run(
+        [program, tmp_path / "net.tflite"], input=image.tobytes(), capture_output=True, check=True
+    )
     (wanted,) = Ours(data)(image)
-    np.testing.assert_array_equal(np.frombuffer(result.stdout, np.float32).reshape(wanted.shape), wanted)
+    np.testing.assert_array_equal(
+        np.frombuffer(result.stdout, np.float32).reshape(wanted.shape), wanted
+    )
 
 
 def test_a_wrong_file(program, tmp_path):
     rng = np.random.default_rng(0)
     data = conv_model(rng.choice([-1.0, 1.0], (20, 3, 3, 70)), (1, 9, 8, 70), pad_values=3)
     (tmp_path / "net.tflite").write_bytes(data)
-    result = subprocess.run([program, tmp_path / "net.tflite"], input="", capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [program, tmp_path / "net.tflite"], input="", capture_output=True, text=True, check=False
+    )
     assert result.returncode == 1
     assert "option pad_values must be from 0 to 1, and is 3" in result.stderr

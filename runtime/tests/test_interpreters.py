@@ -9,10 +9,11 @@ import sys
 import threading
 from pathlib import Path
 
-import larq_sks_runtime
 import numpy as np
-import oracle
 import pytest
+
+import larq_sks_runtime
+import oracle
 from interpreters import ISAS, STOCK, Ours
 from tflite_file import SAME, File, conv_model, conv_options, pack, read, schema, words, write
 
@@ -35,9 +36,18 @@ def _wanted(images, **changes):
 @pytest.mark.parametrize("pad_values", [0, 1])
 def test_resize(stock, pad_values):
     ours = Ours(conv_model(SIGNS, (1, 8, 8, 40), pad_values=pad_values), stock=stock)
-    for shape in [(1, 8, 8, 40), (3, 8, 8, 40), (1, 1, 1, 40), (2, 13, 5, 40), (1, 40, 33, 40), (1, 8, 8, 40)]:
+    for shape in [
+        (1, 8, 8, 40),
+        (3, 8, 8, 40),
+        (1, 1, 1, 40),
+        (2, 13, 5, 40),
+        (1, 40, 33, 40),
+        (1, 8, 8, 40),
+    ]:
         images = _images(*shape)
-        np.testing.assert_array_equal(ours(images)[0], _wanted(images, pad_values=pad_values), strict=True)
+        np.testing.assert_array_equal(
+            ours(images)[0], _wanted(images, pad_values=pad_values), strict=True
+        )
 
 
 @every_stock
@@ -65,7 +75,9 @@ def test_a_size_known_only_at_run_time(stock):
     bits, result = file.tensor((1, 8, 8, 2), np.int32), file.tensor((1, 8, 8, 16), np.float32)
     file.op("LceQuantize", [images], bits)
     one, zero = (file.constant(np.full(16, value, np.float32)) for value in (1, 0))
-    file.op("LceBconv2d", [bits, file.constant(pack(SIGNS)), one, zero, -1], result, conv_options(40))
+    file.op(
+        "LceBconv2d", [bits, file.constant(pack(SIGNS)), one, zero, -1], result, conv_options(40)
+    )
     ours = Ours(file.finish([flat, shape], [result]), stock=stock)
     for size in [(1, 8, 8, 40), (2, 4, 8, 40), (1, 2, 32, 40)]:
         values = _images(*size)
@@ -93,7 +105,9 @@ def test_tensors_that_others_want(stock):
     interpreter.allocate_tensors()
     interpreter.set_tensor(0, images)
     interpreter.invoke()
-    np.testing.assert_array_equal(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), result)
+    np.testing.assert_array_equal(
+        interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), result
+    )
 
 
 @every_stock
@@ -112,7 +126,9 @@ def test_interpreters_in_parallel(stock, shared):
         for _ in range(30):
             interpreter.set_tensor(0, mine)
             interpreter.invoke()
-            if not np.array_equal(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), wanted):
+            if not np.array_equal(
+                interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), wanted
+            ):
                 wrong.append("outputs differ")
 
     workers = [threading.Thread(target=work, args=(mine,)) for mine in images]
@@ -162,15 +178,24 @@ def test_a_single_convolution_of_bits():
     bits = file.tensor((1, 5, 5, 2), np.int32)
     result = file.tensor((1, 5, 5, 1), np.int32)
     thresholds = file.constant(np.full(16, 180, np.int32))
-    file.op("LceBconv2d", [bits, file.constant(pack(SIGNS)), -1, -1, thresholds], result, conv_options(40))
+    file.op(
+        "LceBconv2d",
+        [bits, file.constant(pack(SIGNS)), -1, -1, thresholds],
+        result,
+        conv_options(40),
+    )
     images = _images(1, 5, 5, 40)
     got = Ours(file.finish([bits], [result]))(pack(images))[0]
-    wanted = oracle.conv(images, SIGNS, 1, conv_options(40), "bits", None, None, np.full(16, 180), 0, 0)
+    wanted = oracle.conv(
+        images, SIGNS, 1, conv_options(40), "bits", None, None, np.full(16, 180), 0, 0
+    )
     np.testing.assert_array_equal(got, pack(wanted), strict=True)
 
 
 def test_compact_file_is_smaller():
-    signs = RNG.choice([-1.0, 1.0], (32, 3, 3))[RNG.integers(32, size=(256, 256))].transpose(0, 2, 3, 1)
+    signs = RNG.choice([-1.0, 1.0], (32, 3, 3))[RNG.integers(32, size=(256, 256))].transpose(
+        0, 2, 3, 1
+    )
     plain = conv_model(signs, (1, 8, 8, 256), padding=SAME)
     compact = conv_model(signs, (1, 8, 8, 256), padding=SAME, compact={})
     rest = len(conv_model(signs[:, :1, :1, :1], (1, 8, 8, 1)))  # all but the filter, nearly
@@ -209,22 +234,32 @@ def test_as_a_plug_in_of_the_interpreters_own_loader():
     images = _images(1, 8, 8, 40)
     for stock, load in loaders.items():
         delegate = load(larq_sks_runtime.library_path(), {"num_threads": 2})
-        interpreter = STOCK[stock](model_content=conv_model(SIGNS, (1, 8, 8, 40)), experimental_delegates=[delegate])
+        interpreter = STOCK[stock](
+            model_content=conv_model(SIGNS, (1, 8, 8, 40)), experimental_delegates=[delegate]
+        )
         interpreter.allocate_tensors()
         interpreter.set_tensor(0, images)
         interpreter.invoke()
         got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
         np.testing.assert_array_equal(got, _wanted(images))
-        with pytest.raises(ValueError, match="options are num_threads, isa and kernel. Received: colour"):
+        with pytest.raises(
+            ValueError, match="options are num_threads, isa and kernel. Received: colour"
+        ):
             load(larq_sks_runtime.library_path(), {"colour": "red"})
 
 
 def test_import_without_the_library(tmp_path):
     package = Path(larq_sks_runtime.__file__).parent
     (tmp_path / "larq_sks_runtime").mkdir()
-    (tmp_path / "larq_sks_runtime" / "__init__.py").write_text((package / "__init__.py").read_text())
+    (tmp_path / "larq_sks_runtime" / "__init__.py").write_text(
+        (package / "__init__.py").read_text()
+    )
     result = subprocess.run(
-        [sys.executable, "-c", "import larq_sks_runtime"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", "import larq_sks_runtime"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 1
     assert "ImportError: larq-sks-runtime needs its compiled library" in result.stderr
@@ -233,7 +268,9 @@ def test_import_without_the_library(tmp_path):
 
 def test_it_needs_no_interpreter_to_be_imported():
     code = "import sys, larq_sks_runtime as r; r.load_delegate(); print(any('tensorflow' in m for m in sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "False"
 
 
@@ -241,7 +278,10 @@ def test_symbols():
     # What else it contains must not meet the C++ library or TensorFlow of the program that loads it.
     try:
         output = subprocess.run(
-            ["nm", "-D", "--defined-only", larq_sks_runtime.library_path()], capture_output=True, text=True, check=True
+            ["nm", "-D", "--defined-only", larq_sks_runtime.library_path()],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
     except FileNotFoundError:
         pytest.skip("nm is not installed")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from interpreters import ISAS, STOCK, Ours, lce
 from tflite_file import read
 
@@ -15,7 +16,9 @@ tf = pytest.importorskip("tensorflow")
 engine = pytest.importorskip("larq_compute_engine")
 lq = pytest.importorskip("larq")
 
-pytestmark = pytest.mark.skipif("tensorflow" not in STOCK, reason="needs the interpreter of TensorFlow")
+pytestmark = pytest.mark.skipif(
+    "tensorflow" not in STOCK, reason="needs the interpreter of TensorFlow"
+)
 
 
 def _compare(data: bytes, convolutions: int, inputs: np.ndarray) -> None:
@@ -27,7 +30,10 @@ def _compare(data: bytes, convolutions: int, inputs: np.ndarray) -> None:
     wanted = lce(data, inputs, use_indirect_bgemm=True, use_xnnpack=True)
     for isa in ISAS:
         ours = Ours(data, stock="tensorflow", isa=isa)
-        got = [np.concatenate(outputs) for outputs in zip(*(ours(image[np.newaxis]) for image in inputs))]
+        got = [
+            np.concatenate(outputs)
+            for outputs in zip(*(ours(image[np.newaxis]) for image in inputs))
+        ]
         for ours_is, should_be in zip(got, wanted):
             np.testing.assert_array_equal(ours_is, should_be, strict=True)
 
@@ -49,7 +55,9 @@ def _randomise(model, codewords=None, seed=0) -> None:
             kernel = rng.uniform(-1, 1, weights[0].shape)
             if codewords and kernel.shape[:2] == (3, 3):
                 patterns = rng.choice([-0.5, 0.5], (codewords, 3, 3))
-                kernel = patterns[rng.integers(codewords, size=kernel.shape[2:])].transpose(2, 3, 0, 1)
+                kernel = patterns[rng.integers(codewords, size=kernel.shape[2:])].transpose(
+                    2, 3, 0, 1
+                )
             weights[0] = kernel
         layer.set_weights(weights)
 
@@ -57,7 +65,12 @@ def _randomise(model, codewords=None, seed=0) -> None:
 def _conv(x, channels, size=3, **options):
     options = {"padding": "same", "pad_values": 1, **options}
     x = lq.layers.QuantConv2D(
-        channels, size, input_quantizer="ste_sign", kernel_quantizer="ste_sign", use_bias=False, **options
+        channels,
+        size,
+        input_quantizer="ste_sign",
+        kernel_quantizer="ste_sign",
+        use_bias=False,
+        **options,
     )(x)
     return x
 
@@ -133,13 +146,24 @@ def test_larq_zoo(name, size, convolutions):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, codewords", [("ResNet20", None), ("ResNet20", 32), ("QuickNetSmall32", 32), ("ResNet8", 8)])
+@pytest.mark.parametrize(
+    "name, codewords",
+    [("ResNet20", None), ("ResNet20", 32), ("QuickNetSmall32", 32), ("ResNet8", 8)],
+)
 def test_our_zoo(name, codewords, tmp_path):
     zoo = pytest.importorskip("larq_sks_zoo")
     import larq_sks
 
     weights = None if name == "ResNet8" else "cifar10"
-    model = getattr(zoo, name)(num_codewords=codewords, weights=weights) if codewords else getattr(zoo, name)(weights=weights)
+    model = (
+        getattr(zoo, name)(num_codewords=codewords, weights=weights)
+        if codewords
+        else getattr(zoo, name)(weights=weights)
+    )
     images = zoo.preprocess_input(zoo.load_cifar10_sample()[1][0][:10])
     report = larq_sks.to_tflite(model, tmp_path / "net.tflite", None if weights is None else images)
-    _compare((tmp_path / "net.tflite").read_bytes(), report.ops["LceBconv2d"], np.asarray(images, np.float32))
+    _compare(
+        (tmp_path / "net.tflite").read_bytes(),
+        report.ops["LceBconv2d"],
+        np.asarray(images, np.float32),
+    )
