@@ -26,7 +26,6 @@ def _compare(data: bytes, convolutions: int, inputs: np.ndarray) -> None:
     binary = [i for i, name in enumerate(names) if name in (b"LceBconv2d", "LceBconv2d")]
     operators = read(data).subgraphs[0].operators
     assert sum(operator.opcodeIndex in binary for operator in operators) == convolutions
-    # Groups and packed zeros need the one, all else the other; both with the float operators of XNNPACK.
     wanted = lce(data, inputs, use_indirect_bgemm=True, use_xnnpack=True)
     for isa in ISAS:
         ours = Ours(data, stock="tensorflow", isa=isa)
@@ -79,7 +78,7 @@ def _norm(x):
     return tf.keras.layers.BatchNormalization()(x)
 
 
-@pytest.mark.parametrize("codewords", [None, 16])
+@pytest.mark.parametrize("codewords", [pytest.param(None, marks=pytest.mark.slow), 16])
 def test_a_network_of_everything(codewords):
     """Packed and float outputs, paddings, strides, dilation, pooling, a residual, a fused activation."""
     image = tf.keras.Input((19, 17, 3))
@@ -98,7 +97,7 @@ def test_a_network_of_everything(codewords):
 
 
 def test_an_int8_network():
-    """The int8 operators of TensorFlow's interpreter and LCE's are the same kernels, without XNNPACK."""
+    """The int8 operators of the two interpreters are the same as well."""
     image = tf.keras.Input((16, 16, 32))
     x = _norm(_conv(image, 64))
     x = tf.keras.layers.add([x, _norm(_conv(x, 64))])
