@@ -56,6 +56,7 @@ void time_layer(Isa isa, int rounds, int size, int channels_in, int channels_out
   Conv classic(spec, isa, Algorithm::kClassic), shared(spec, isa, Algorithm::kShared), automatic(spec, isa);
   classic.resize(1, size, size);
   shared.resize(1, size, size);
+  automatic.resize(1, size, size);
   Times classic_times, shared_times;
   for (int round = 0; round < rounds; round++) {
     classic_times.add(classic, input, output);

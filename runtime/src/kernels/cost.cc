@@ -25,12 +25,12 @@ double divide_up(int a, int b) { return a / b + (a % b != 0); }
 
 }  // namespace
 
-bool sharing_pays(Isa isa, const ConvSpec& spec, int codewords) {
+bool sharing_pays(Isa isa, const ConvSpec& spec, int codewords, int pixels) {
   const Costs& c = isa == Isa::kAvx512 ? kAvx512 : isa == Isa::kNeon ? kNeon : kAvx2;
   const double outputs = 8 * divide_up(spec.channels_out, 8);
   const double row = spec.channels_in * (c.channel + c.codeword * codewords + c.add * outputs) + c.emit * outputs;
   const double pixel = outputs * (c.word * 9 * words_for(spec.channels_in) + c.output);
-  return row < pixel * c.row_pixels;
+  return row * divide_up(pixels, c.row_pixels) < pixel * pixels;   // a row is computed whole
 }
 
 }  // namespace larq_sks
