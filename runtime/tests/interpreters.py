@@ -56,7 +56,9 @@ class Ours:
         for detail, value in zip(details, inputs):
             self.interpreter.set_tensor(detail["index"], value)
         self.interpreter.invoke()
-        return [self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()]
+        return [
+            self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()
+        ]
 
 
 def lce(data: bytes, *inputs: np.ndarray, **settings) -> list[np.ndarray]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import oracle
 from interpreters import ISAS, LCE, STOCK, Ours, lce
 from tflite_file import SAME, VALID, File, conv_model, conv_options, output_size, words
 
@@ -79,7 +80,11 @@ def _reference_runs(options: dict, output: str) -> bool:
 
 def _check(case, delegate):
     model, options, images = case
-    data = conv_model(image=(1, *images.shape[1:]), **model, **{k: v for k, v in options.items() if k != "channels_in"})
+    data = conv_model(
+        image=(1, *images.shape[1:]),
+        **model,
+        **{k: v for k, v in options.items() if k != "channels_in"},
+    )
     ours = Ours(data, **delegate)
     (got,) = ours(images)
     wanted = oracle.conv(images, options=options, **model)
@@ -121,7 +126,10 @@ def test_compact_convolutions(case, delegate, data):
         "inverted": data.draw(st.sampled_from([None, inverted])),
     }
     file = conv_model(
-        image=images.shape, compact=compact, **model, **{k: v for k, v in options.items() if k != "channels_in"}
+        image=images.shape,
+        compact=compact,
+        **model,
+        **{k: v for k, v in options.items() if k != "channels_in"},
     )
     (got,) = Ours(file, **delegate)(images)
     np.testing.assert_array_equal(got, oracle.conv(images, options=options, **model), strict=True)
@@ -134,25 +142,37 @@ def test_fast_kernels_of_lce(case):
     # They correct the padding with zeros in float, and wrongly where the image is smaller than the filter.
     model, options, images = case
     options["pad_values"] = 1
-    data = conv_model(image=(1, *images.shape[1:]), **model, **{k: v for k, v in options.items() if k != "channels_in"})
+    data = conv_model(
+        image=(1, *images.shape[1:]),
+        **model,
+        **{k: v for k, v in options.items() if k != "channels_in"},
+    )
     got = Ours(data)(images)[0]
     np.testing.assert_array_equal(got, lce(data, images, use_indirect_bgemm=True)[0])
     if model["groups"] == 1:  # else LCE refuses
         np.testing.assert_array_equal(got, lce(data, images, use_indirect_bgemm=False)[0])
 
 
-def _quantize_model(shape, dtype, out_dtype, scale, zero_point, out_scale, out_zero_point, pool=None):
+def _quantize_model(
+    shape, dtype, out_dtype, scale, zero_point, out_scale, out_zero_point, pool=None
+):
     file = File()
     quantization = {"scale": scale, "zero_point": zero_point} if dtype == np.int8 else {}
     values = file.tensor(shape, dtype, **quantization)
     bits = file.tensor((*shape[:-1], words(shape[-1])), np.int32)
     file.op("LceQuantize", [values], bits)
     if pool:
-        shape = (shape[0], *output_size(shape[1:3], (pool["filter_height"], pool["filter_width"]), pool), shape[3])
+        shape = (
+            shape[0],
+            *output_size(shape[1:3], (pool["filter_height"], pool["filter_width"]), pool),
+            shape[3],
+        )
         pooled = file.tensor((*shape[:3], words(shape[3])), np.int32)
         file.op("LceBMaxPool2d", [bits], pooled, pool)
         bits = pooled
-    quantization = {"scale": out_scale, "zero_point": out_zero_point} if out_dtype == np.int8 else {}
+    quantization = (
+        {"scale": out_scale, "zero_point": out_zero_point} if out_dtype == np.int8 else {}
+    )
     result = file.tensor(shape, out_dtype, **quantization)
     file.op("LceDequantize", [bits], result)
     return file.finish([values], [result])
@@ -161,7 +181,9 @@ def _quantize_model(shape, dtype, out_dtype, scale, zero_point, out_scale, out_z
 def _values(rng, shape, dtype):
     if dtype == np.float32:
         # No denormals: LCE's interpreter has the processor take them for 0, stock ones do not.
-        return rng.choice(np.array([-2, -1e-37, -0.0, 0, 1e-37, 3, np.nan, -np.inf], np.float32), shape)
+        return rng.choice(
+            np.array([-2, -1e-37, -0.0, 0, 1e-37, 3, np.nan, -np.inf], np.float32), shape
+        )
     if dtype == np.int8:
         return rng.integers(-128, 128, shape).astype(np.int8)
     return rng.random(shape) < 0.5
@@ -182,11 +204,15 @@ _TYPES = st.sampled_from([np.float32, np.int8, np.bool_])
     st.integers(-128, 127),
     delegates(),
 )
-def test_quantize_and_dequantize(seed, outer, channels, dtype, out_dtype, scale, zero_point, delegate):
+def test_quantize_and_dequantize(
+    seed, outer, channels, dtype, out_dtype, scale, zero_point, delegate
+):
     shape = (1, *outer, channels)
     data = _quantize_model(shape, dtype, out_dtype, 0.1, zero_point, scale, -zero_point // 2)
     values = _values(np.random.default_rng(seed), shape, dtype)
-    np.testing.assert_array_equal(Ours(data, **delegate)(values)[0], lce(data, values)[0], strict=True)
+    np.testing.assert_array_equal(
+        Ours(data, **delegate)(values)[0], lce(data, values)[0], strict=True
+    )
 
 
 @needs_lce
@@ -199,11 +225,14 @@ def test_quantize_and_dequantize(seed, outer, channels, dtype, out_dtype, scale,
     delegates(),
 )
 def test_max_pool(seed, image, window, padding, delegate):
-    pool = dict(zip(("filter_height", "filter_width", "stride_height", "stride_width"), window), padding=padding)
+    pool = dict(
+        zip(("filter_height", "filter_width", "stride_height", "stride_width"), window),
+        padding=padding,
+    )
     if padding == VALID:
         image = (max(image[0], window[0]), max(image[1], window[1]), image[2])
     data = _quantize_model((1, *image), np.float32, np.float32, 0, 0, 0, 0, pool)
     values = np.random.default_rng(seed).normal(size=(2, *image)).astype(np.float32)
-    np.testing.assert_array_equal(Ours(data, **delegate)(values)[0], lce(data, values)[0], strict=True)
-
-
+    np.testing.assert_array_equal(
+        Ours(data, **delegate)(values)[0], lce(data, values)[0], strict=True
+    )

@@ -11,12 +11,17 @@ from flatbuffers import flexbuffers
 
 
 def _schema():
-    for name in ("ai_edge_litert.schema_py_generated", "tensorflow.lite.python.schema_py_generated"):
+    for name in (
+        "ai_edge_litert.schema_py_generated",
+        "tensorflow.lite.python.schema_py_generated",
+    ):
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise ImportError("the tests need the schema of .tflite files: install ai-edge-litert or tensorflow")
+    raise ImportError(
+        "the tests need the schema of .tflite files: install ai-edge-litert or tensorflow"
+    )
 
 
 schema = _schema()
@@ -82,7 +87,9 @@ class File:
     def constant(self, data: np.ndarray) -> int:
         return self.tensor(data.shape, data.dtype, data)
 
-    def op(self, name: str, inputs: list[int], output: int, options: dict | bytes | None = None) -> None:
+    def op(
+        self, name: str, inputs: list[int], output: int, options: dict | bytes | None = None
+    ) -> None:
         code = schema.OperatorCodeT()
         code.deprecatedBuiltinCode = code.builtinCode = schema.BuiltinOperator.CUSTOM
         code.customCode = name
@@ -130,7 +137,9 @@ def conv_options(channels_in: int, **changes) -> dict:
     return {**options, **changes}
 
 
-def compact_inputs(signs: np.ndarray, block=(3, 3, 1), inverted=None) -> tuple[list[np.ndarray], dict]:
+def compact_inputs(
+    signs: np.ndarray, block=(3, 3, 1), inverted=None
+) -> tuple[list[np.ndarray], dict]:
     """The codebook, indices and inverted channels of a filter (channels_out, height, width, channels) of -1 and
     +1, and the options that go with them; what the README says, in NumPy."""
     signs = np.array(signs)
@@ -190,7 +199,9 @@ def conv_model(
     if output == "bits":
         tail = [-1, -1, file.constant(np.asarray(thresholds, np.int32))]
     else:
-        tail = [file.constant(np.asarray(values, np.float32)) for values in (multiplier, bias)] + [-1]
+        tail = [file.constant(np.asarray(values, np.float32)) for values in (multiplier, bias)] + [
+            -1
+        ]
     size = output_size(image[1:3], signs.shape[1:3], settings)
     if output == "bits":
         result = file.tensor((image[0], *size, words(out)), np.int32)
@@ -204,7 +215,9 @@ def conv_model(
     else:
         arrays, more = compact_inputs(signs, **compact)
         head = [-1 if array is None else file.constant(array) for array in arrays]
-        file.op("LarqSksBconv2d", [bits, *head, *tail], result, {**settings, **more, "groups": groups})
+        file.op(
+            "LarqSksBconv2d", [bits, *head, *tail], result, {**settings, **more, "groups": groups}
+        )
     if output == "bits":
         from_bits = file.tensor((image[0], *size, out), np.float32)
         file.op("LceDequantize", [result], from_bits)

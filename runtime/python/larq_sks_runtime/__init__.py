@@ -61,7 +61,9 @@ class _Delegate:
             _library.tflite_plugin_destroy_delegate(self._pointer)
 
 
-def load_delegate(num_threads: int | None = None, isa: str = "auto", kernel: str = "auto") -> _Delegate:
+def load_delegate(
+    num_threads: int | None = None, isa: str = "auto", kernel: str = "auto"
+) -> _Delegate:
     """Makes the delegate that an interpreter needs to run binary and sub-bit networks.
 
     It must come first among several delegates. What it cannot run of a file, it reports with the reason,
@@ -89,8 +91,12 @@ def load_delegate(num_threads: int | None = None, isa: str = "auto", kernel: str
     Raises:
         ValueError: If an argument is none of those, or the processor lacks the instructions.
     """
-    if num_threads is not None and (isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1):
-        raise ValueError(f"`num_threads` must be an integer from 1 to 64, or None. Received: {num_threads!r}.")
+    if num_threads is not None and (
+        isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1
+    ):
+        raise ValueError(
+            f"`num_threads` must be an integer from 1 to 64, or None. Received: {num_threads!r}."
+        )
     return _Delegate({"num_threads": str(num_threads or 0), "isa": str(isa), "kernel": str(kernel)})
 
 

@@ -57,11 +57,14 @@ struct Conv::Impl {
   bool resize(int batch, int height, int width, int threads);
   void run(const uint32_t* input, void* output, ThreadPool* pool);
 
-  ConvSpec spec;   // its pointers are not used after the constructor
+  ConvSpec spec;   // of its pointers only `filter` is used after the constructor, and points to ours
+  Isa isa;
+  Algorithm algorithm;
   const Kernel* kernel;
-  bool shared = false;
+  bool may_share = false;
+  bool shared = false;   // for the present shape
   int words, group_words;
-  int num_codewords = 0;
+  Codewords codewords;   // of a 3x3 filter with one group
   Plan plan{};
 
   Buffer<uint32_t> filter, weights;
@@ -69,7 +72,7 @@ struct Conv::Impl {
   std::vector<int32_t> tap_popcounts;   // [tap][output channel], for zero padding
   Buffer<float> multiplier, multiplier2, bias;
   bool may_be_plain = false;   // but for corrections, which the shape decides
-  Buffer<int32_t> thresholds;
+  Buffer<int32_t> thresholds, invert_mask, invert_sum;
   Buffer<uint8_t> tables, indices;
 
   int batch = 0, height = 0, width = 0, pixels = 0;
@@ -85,7 +88,7 @@ struct Conv::Impl {
  private:
   void pack_emit();
   void pack_classic();
-  void pack_shared(const Codewords& codewords);
+  void pack_shared();
   void make_classic_geometry();
   void make_shared_geometry(int threads);
   void make_corrections();
@@ -93,21 +96,21 @@ struct Conv::Impl {
   void fill_planes(const uint32_t* input, int row);
 };
 
-Conv::Impl::Impl(const ConvSpec& layer, Isa isa, Algorithm algorithm) : spec(layer), kernel(&kernel_for(isa)) {
+Conv::Impl::Impl(const ConvSpec& layer, Isa isa, Algorithm algorithm)
+    : spec(layer), isa(isa), algorithm(algorithm), kernel(&kernel_for(isa)) {
   words = words_for(spec.channels_in);
   group_words = words / spec.groups;
+  const size_t filter_words = static_cast<size_t>(spec.kernel_h) * spec.kernel_w * group_words * spec.channels_out;
+  filter.assign(spec.filter, spec.filter + filter_words);
+  spec.filter = filter.data();
   pack_emit();
   if (spec.kernel_h == 3 && spec.kernel_w == 3 && spec.groups == 1) {
-    const Codewords codewords = find_codewords(spec);
-    num_codewords = static_cast<int>(codewords.codes.size());
+    codewords = find_codewords(spec);
+    const int count = static_cast<int>(codewords.codes.size());
     // A sum of 16 bits must hold 9 times the input channels.
-    const bool possible = kernel->row_pixels && num_codewords <= max_codewords(kernel->row_pixels) &&
-                          spec.channels_in <= 65535 / 9;
-    shared = possible && (algorithm == Algorithm::kShared ||
-                          (algorithm == Algorithm::kAuto && sharing_pays(isa, spec, num_codewords)));
-    if (shared) pack_shared(codewords);
+    may_share = algorithm != Algorithm::kClassic && kernel->row_pixels && count <= max_codewords(kernel->row_pixels) &&
+                spec.channels_in <= 65535 / 9;
   }
-  if (!shared) pack_classic();
   if (spec.same_padding && spec.pad_value == 0) {
     const int taps = spec.kernel_h * spec.kernel_w;
     tap_popcounts.assign(static_cast<size_t>(taps) * spec.channels_out, 0);
@@ -117,7 +120,6 @@ Conv::Impl::Impl(const ConvSpec& layer, Isa isa, Algorithm algorithm) : spec(lay
         for (int w = 0; w < group_words; w++)
           tap_popcounts[static_cast<size_t>(tap) * spec.channels_out + o] += __builtin_popcount(*word++);
   }
-  spec.filter = nullptr;
   spec.multiplier = spec.bias = nullptr;
   spec.thresholds = nullptr;
 }
@@ -153,6 +155,7 @@ void Conv::Impl::pack_emit() {
 }
 
 void Conv::Impl::pack_classic() {
+  if (plan.words_per_filter) return;   // an earlier shape was classic
   const int per_filter = spec.kernel_h * spec.kernel_w * group_words;
   const int group_out = spec.channels_out / spec.groups;
   plan.words_per_filter = per_filter;
@@ -160,11 +163,8 @@ void Conv::Impl::pack_classic() {
   plan.group_channels_out = group_out;
   // Vectors of bits write whole bytes, so a group must begin at one; scalars write single bits.
   if (kernel->lanes && spec.output == Output::kBits && group_out % 8 && spec.groups > 1) kernel = &scalar_kernel();
-  if (!kernel->lanes) {
-    filter.assign(spec.filter, spec.filter + static_cast<size_t>(spec.channels_out) * per_filter);
-    plan.filter = filter.data();
-    return;
-  }
+  plan.filter = filter.data();
+  if (!kernel->lanes) return;
   for (int group = 0; group < spec.groups; group++)
     for (int done = 0; done < group_out;) {
       Block block;
@@ -186,10 +186,12 @@ void Conv::Impl::pack_classic() {
   plan.num_blocks = static_cast<int>(blocks.size());
 }
 
-void Conv::Impl::pack_shared(const Codewords& codewords) {
+void Conv::Impl::pack_shared() {
+  if (plan.indices) return;   // an earlier shape was shared
   const std::vector<uint16_t>& codes = codewords.codes;
   plan.channels_in = spec.channels_in;
-  plan.codewords = num_codewords;
+  plan.codewords = static_cast<int>(codes.size());
+  plan.channels_together = shared_channels(kernel->row_pixels, plan.codewords);
   plan.codewords_top0 = static_cast<int>(std::count_if(codes.begin(), codes.end(), [](int code) { return code < 256; }));
   for (const int code : codes)
     for (const int half : {code & 15, code >> 4 & 15})
@@ -198,13 +200,23 @@ void Conv::Impl::pack_shared(const Codewords& codewords) {
   const int groups = divide_up(spec.channels_out, kSharedOutputs);
   indices.assign(static_cast<size_t>(groups) * kSharedOutputs * spec.channels_in, 0);
   size_t at = 0;
-  for (int c0 = 0; c0 < spec.channels_in; c0 += kSharedChannels)
+  for (int c0 = 0; c0 < spec.channels_in; c0 += plan.channels_together)
     for (int group = 0; group < groups; group++)
-      for (int c = c0; c < std::min(c0 + kSharedChannels, spec.channels_in); c++)
+      for (int c = c0; c < std::min(c0 + plan.channels_together, spec.channels_in); c++)
         for (int o = group * kSharedOutputs; o < (group + 1) * kSharedOutputs; o++, at++)
           if (o < spec.channels_out)
-            indices[at] = static_cast<uint8_t>(codewords.place[pattern(spec, o, c)] * (kernel->row_pixels / 8));
+            indices[at] = static_cast<uint8_t>(codewords.index(spec, o, c) * (kernel->row_pixels / 8));
   plan.indices = indices.data();
+  if (std::find(codewords.inverted.begin(), codewords.inverted.end(), true) == codewords.inverted.end()) return;
+  invert_mask.assign(static_cast<size_t>(spec.channels_out) + kSlack, 0);
+  invert_sum = invert_mask;
+  for (int o = 0; o < spec.channels_out; o++)
+    if (codewords.inverted[o]) {   // 18 channels_in - d
+      invert_mask[o] = -1;
+      invert_sum[o] = 18 * spec.channels_in + 1;
+    }
+  plan.emit.invert_mask = invert_mask.data();
+  plan.emit.invert_sum = invert_sum.data();
 }
 
 bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int threads) {
@@ -222,11 +234,19 @@ bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int thread
   if (rows * (x.padded + spec.stride_w) * words * 4 > limit) return false;
   if (static_cast<double>(batch) * y.out * x.out * spec.channels_out > limit) return false;
   padded = y.padded != height || x.padded != width;
-  if (shared) make_shared_geometry(threads);
-  else make_classic_geometry();
+  const int new_pixels = batch * y.out * x.out;
+  shared = may_share && (algorithm == Algorithm::kShared ||
+                         sharing_pays(isa, spec, static_cast<int>(codewords.codes.size()), new_pixels));
+  if (shared) {
+    pack_shared();
+    make_shared_geometry(threads);
+  } else {
+    pack_classic();
+    make_classic_geometry();
+  }
   make_corrections();
   plan.emit.plain = may_be_plain && !plan.emit.correction_row;
-  pixels = batch * y.out * x.out;
+  pixels = new_pixels;
   return true;
 }
 
@@ -270,7 +290,10 @@ void Conv::Impl::make_shared_geometry(int threads) {
   plan.row_offset = row_offset.data();
   plan.plane_stride = static_cast<size_t>(batch * y.padded) * row;
   planes.assign(plan.plane_stride * words * 4 + kSlack, 0);
-  scratch.assign(std::max(threads, 1), Buffer<uint8_t>(shared_scratch(kernel->row_pixels, plan.codewords, spec.channels_out)));
+  // The rows, the windows (of which the last may be written a vector too far) and the sums of shared.h.
+  const size_t vectors = static_cast<size_t>(plan.channels_together) * plan.codewords + (plan.channels_together / 8 * 9 + 1) +
+                         static_cast<size_t>(divide_up(spec.channels_out, kSharedOutputs)) * kSharedOutputs * 2;
+  scratch.assign(std::max(threads, 1), Buffer<uint8_t>(vectors * kernel->row_pixels));
 }
 
 void Conv::Impl::make_corrections() {
@@ -367,14 +390,6 @@ void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool) {
   all(conv_part);
 }
 
-size_t shared_scratch(int row_pixels, int codewords, int channels_out) {
-  const size_t groups = divide_up(channels_out, kSharedOutputs);
-  const size_t rows = static_cast<size_t>(kSharedChannels) * codewords;
-  const size_t windows = kSharedChannels / 8 * 9 + 1;
-  const size_t sums = groups * kSharedOutputs * 2;
-  return (rows + windows + sums) * row_pixels;
-}
-
 Conv::Conv(const ConvSpec& spec, Isa isa, Algorithm algorithm) : impl_(new Impl(spec, isa, algorithm)) {}
 Conv::~Conv() = default;
 bool Conv::resize(int batch, int height, int width, int threads) { return impl_->resize(batch, height, width, threads); }
@@ -382,6 +397,6 @@ int Conv::out_height() const { return impl_->y.out; }
 int Conv::out_width() const { return impl_->x.out; }
 void Conv::run(const uint32_t* input, void* output, ThreadPool* pool) { impl_->run(input, output, pool); }
 Algorithm Conv::algorithm() const { return impl_->shared ? Algorithm::kShared : Algorithm::kClassic; }
-int Conv::codewords() const { return impl_->num_codewords; }
+int Conv::codewords() const { return static_cast<int>(impl_->codewords.codes.size()); }
 
 }  // namespace larq_sks

@@ -40,6 +40,8 @@ class Avx2Emitter {
     const size_t at = static_cast<size_t>(pixel) * emit_.channels + c.first;
     if (kMode == Mode::kPlain) return store(transform(c, popcounts), c.valid, static_cast<float*>(output_) + at);
     __m256i doubled = _mm256_add_epi32(popcounts, popcounts);
+    if (kMode == Mode::kBits && emit_.invert_mask)
+      doubled = _mm256_add_epi32(_mm256_xor_si256(doubled, load(emit_.invert_mask + c.first)), load(emit_.invert_sum + c.first));
     if (emit_.correction_row && emit_.correction_row[pixel] >= 0)
       doubled = _mm256_add_epi32(doubled, load(emit_.corrections + emit_.correction_row[pixel] + c.first));
     if (kMode == Mode::kBits) {
@@ -117,7 +119,8 @@ inline void transpose_8x8(const uint8_t* from, size_t from_stride, int count, ui
                               _mm_unpackhi_epi32(b, d)};
   for (int i = 0; i < count; i += 2) {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to + i * to_stride), columns[i / 2]);
-    _mm_storeh_pd(reinterpret_cast<double*>(to + (i + 1) * to_stride), _mm_castsi128_pd(columns[i / 2]));
+    // Not by _mm_storeh_pd, whose address must be that of a double.
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to + (i + 1) * to_stride), _mm_unpackhi_epi64(columns[i / 2], columns[i / 2]));
   }
 }
 

@@ -64,7 +64,7 @@ class Conv {
   // floats or int8, or [..][words of channels_out] words. pool: null, or of the size told to resize.
   void run(const uint32_t* input, void* output, ThreadPool* pool);
 
-  Algorithm algorithm() const;   // the one that runs: kClassic or kShared
+  Algorithm algorithm() const;   // the one that runs for the present shape: kClassic or kShared
   int codewords() const;         // distinct 3x3 patterns, 0 where they were not counted (not 3x3, grouped)
 
  private:

@@ -36,6 +36,9 @@ class Emitter {
     const size_t at = static_cast<size_t>(pixel) * emit_.channels + c.first;
     if (kMode != Mode::kPlain) {
       for (auto& half : x) half = vshlq_n_s32(half, 1);
+      if (kMode == Mode::kBits && emit_.invert_mask)
+        for (int i = 0; i < 2; i++)
+          x[i] = vaddq_s32(veorq_s32(x[i], vld1q_s32(emit_.invert_mask + c.first + 4 * i)), vld1q_s32(emit_.invert_sum + c.first + 4 * i));
       if (emit_.correction_row && emit_.correction_row[pixel] >= 0) {
         const int32_t* row = emit_.corrections + emit_.correction_row[pixel] + c.first;
         for (int i = 0; i < 2; i++) x[i] = vaddq_s32(x[i], vld1q_s32(row + 4 * i));

@@ -30,6 +30,9 @@ struct Emit {
   const float* multiplier2;    // doubled, where plain: then popcounts need not be, with the same result
   const float* bias;
   const int32_t* thresholds;   // doubled
+  // Of bits, or null: the doubled popcount d is of inverted weights where the mask is -1, and becomes (d ^ mask) + sum.
+  const int32_t* invert_mask;
+  const int32_t* invert_sum;
   int32_t clamp_min, clamp_max;
   const int32_t* corrections;      // rows of corrections of the doubled popcount: pixels with zero padding
   const int32_t* correction_row;   // per pixel the offset of its row or -1; null: no pixel has one
@@ -52,6 +55,7 @@ struct Plan {
 
   // Shared: the padded input as byte planes; plane i has the channels 8 i to 8 i + 7 of each pixel.
   int channels_in;
+  int channels_together;          // shared_channels of this layer
   int out_width;
   size_t plane_stride;
   const uint32_t* row_offset;     // in bytes, of each row of output pixels, over the whole batch
@@ -88,11 +92,13 @@ const Kernel& kernel_for(Isa isa);   // isa must be supported
 const Kernel& scalar_kernel();         // the faster one of those without vectors
 
 // The layout that shared.h and conv.cc must agree on.
-static constexpr int kSharedChannels = 24;    // input channels whose rows are in memory at once; 9 * 24 fits a byte
-static constexpr int kSharedOutputs = 8;      // output channels that are summed at once
+static constexpr int kSharedOutputs = 8;   // output channels that are summed at once
 // An index is a byte and counts pieces of eight bytes of a row.
 static constexpr int max_codewords(int row_pixels) { return 255 / (row_pixels / 8) + 1; }
-// Bytes of scratch memory that a thread of `shared` needs.
-size_t shared_scratch(int row_pixels, int codewords, int channels_out);
+// Input channels whose rows are in memory at once: a multiple of 8; 9 * 24 fits a byte, and the rows a first-level cache.
+static constexpr int shared_channels(int row_pixels, int codewords) {
+  const int fitting = 32768 / (row_pixels * codewords) / 8 * 8;
+  return fitting > 24 ? 24 : fitting < 8 ? 8 : fitting;
+}
 
 }  // namespace larq_sks

@@ -7,9 +7,9 @@
 //   2. an 8x8 transposition of bits gives each channel the nine bits of its windows, a pixel a byte;
 //   3. each codeword's row is two table lookups, of four bits each, and the ninth bit;
 //   4. each output channel sums the rows that its indices name, kSharedOutputs channels at once in registers;
-//   5. after kSharedChannels input channels a byte is full, and the sums go to 16 bits in memory.
+//   5. after shared_channels input channels a byte is full, and the sums go to 16 bits in memory.
 //
-// Plan::indices is [group of kSharedChannels input channels][group of kSharedOutputs output channels]
+// Plan::indices is [group of shared_channels input channels][group of kSharedOutputs output channels]
 // [input channel][output channel], with index * W / 8 in each byte: the offset of the row in units of
 // eight bytes, which x86 scales in the address.
 //
@@ -161,13 +161,13 @@ void shared_pixels(const Plan& plan, const uint8_t* planes, uint8_t* scratch, co
   constexpr int W = V::kPixels;
   const int groups = (plan.emit.channels + kSharedOutputs - 1) / kSharedOutputs;
   uint8_t* const rows = scratch;
-  uint8_t* const windows = rows + static_cast<size_t>(kSharedChannels) * plan.codewords * W;
-  uint8_t* const sums = windows + (kSharedChannels / 8 * 9 + 1) * W;
+  uint8_t* const windows = rows + static_cast<size_t>(plan.channels_together) * plan.codewords * W;
+  uint8_t* const sums = windows + (plan.channels_together / 8 * 9 + 1) * W;
   for (int pixel = first; pixel < last; pixel += W) {
     const int valid = last - pixel < W ? last - pixel : W;
     const uint8_t* indices = plan.indices;
-    for (int c0 = 0; c0 < plan.channels_in; c0 += kSharedChannels) {
-      const int c1 = plan.channels_in - c0 < kSharedChannels ? plan.channels_in : c0 + kSharedChannels;
+    for (int c0 = 0; c0 < plan.channels_in; c0 += plan.channels_together) {
+      const int c1 = plan.channels_in - c0 < plan.channels_together ? plan.channels_in : c0 + plan.channels_together;
       const int plane = c0 / 8, planes_end = (c1 + 7) / 8;
       cut_windows<V>(plan, planes, plane, planes_end - plane, pixel, valid, windows);
       for (int i = plane; i < planes_end; i++) {

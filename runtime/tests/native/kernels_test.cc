@@ -74,11 +74,14 @@ Layer random_layer() {
   for (auto& code : book)
     for (int& sign : code) sign = coin() ? 1 : -1;
   l.weights.resize(static_cast<size_t>(s.channels_out) * taps * group_in);
-  for (int o = 0; o < s.channels_out; o++)
+  const bool some_inverted = coin();   // as LCE's converter leaves output channels
+  for (int o = 0; o < s.channels_out; o++) {
+    const int sign = some_inverted && coin() ? -1 : 1;
     for (int i = 0; i < group_in; i++) {
       const auto& code = book[between(0, codewords - 1)];
-      for (int t = 0; t < taps; t++) l.weights[(static_cast<size_t>(o) * taps + t) * group_in + i] = code[t];
+      for (int t = 0; t < taps; t++) l.weights[(static_cast<size_t>(o) * taps + t) * group_in + i] = sign * code[t];
     }
+  }
   l.filter_words = pack(l.weights, group_in);
   s.filter = l.filter_words.data();
   l.input.resize(static_cast<size_t>(l.batch) * l.height * l.width * s.channels_in);
@@ -253,6 +256,27 @@ void test_int8(Isa isa) {
   for (int i = 0; i < 17; i++) CHECK(output[i] == expected[i], "%s: %g becomes %d, not %d", isa_name(isa), l.bias[i], output[i], expected[i]);
 }
 
+// Inverted output channels do not count as more codewords where the outputs are bits.
+void test_inverted() {
+  ConvSpec s;
+  s.channels_in = 32;
+  s.channels_out = 4;
+  s.kernel_h = s.kernel_w = 3;
+  const std::vector<int32_t> thresholds(4, 100);
+  const std::vector<float> ones(4, 1.0f);
+  s.thresholds = thresholds.data();
+  s.multiplier = s.bias = ones.data();
+  std::vector<uint32_t> filter(4 * 9);
+  for (int o = 0; o < 4; o++)
+    for (int tap = 0; tap < 9; tap++)   // two codewords: all +1, and -1 in the middle for the upper channels
+      filter[o * 9 + tap] = (tap == 4 ? 0xffff0000 : 0) ^ (o % 2 ? 0xffffffff : 0);
+  s.filter = filter.data();
+  s.output = Output::kBits;
+  CHECK(Conv(s, Isa::kPortable).codewords() == 2, "%d", Conv(s, Isa::kPortable).codewords());
+  s.output = Output::kFloat;
+  CHECK(Conv(s, Isa::kPortable).codewords() == 4, "%d", Conv(s, Isa::kPortable).codewords());
+}
+
 void test_shapes() {
   const uint32_t filter[9] = {};
   const float one[1] = {1};
@@ -310,6 +334,7 @@ void test_pack(Isa isa) {
 int main(int argc, char** argv) {
   const int layers = argc > 1 ? std::atoi(argv[1]) : 150;
   test_shapes();
+  test_inverted();
   for (Isa isa : kIsas) {
     if (!isa_supported(isa)) {
       std::printf("%s: not tested, this CPU or build does not have it\n", isa_name(isa));

@@ -1,0 +1,159 @@
+"""What the benchmarks share: interpreters, alternating rounds, the machine, the record."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from larq_compute_engine.tflite.python.interpreter import Interpreter as LCE
+
+import larq_sks_runtime
+
+FEATURES = (
+    "popcnt",
+    "avx2",
+    "avx512f",
+    "avx512bw",
+    "avx512vl",
+    "avx512_vpopcntdq",
+    "avx512_vbmi",
+    "asimd",
+    "asimddp",
+)
+"""What the kernels use or might, as Linux names it."""
+
+PACKAGES = ("tensorflow", "tensorflow-cpu", "larq-compute-engine", "ai-edge-litert")
+
+
+def stock_interpreter():
+    """The interpreter that the delegate runs in, and int8 networks without it: LiteRT's, else TensorFlow's."""
+    try:
+        return importlib.import_module("ai_edge_litert.interpreter").Interpreter
+    except ImportError:
+        return importlib.import_module("tensorflow").lite.Interpreter
+
+
+def machine() -> dict:
+    """The machine and the versions, for the record."""
+    info = dict(
+        line.split(":", 1)
+        for line in Path("/proc/cpuinfo").read_text().replace("\t", "").splitlines()
+        if ":" in line
+    )
+    here = set(info.get("flags", info.get("Features", "")).split())
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": info.get("model name", platform.processor()).strip(),
+        "cores": os.cpu_count(),
+        "affinity": sorted(os.sched_getaffinity(0)),
+        "load_average": os.getloadavg()[0],
+        "features": {name: name in here for name in FEATURES},
+        "versions": versions,
+    }
+
+
+def lce(data: bytes, **settings):
+    """A call of a network in Larq Compute Engine's own interpreter."""
+    interpreter = LCE(data, num_threads=1, **settings)
+    values = _noise(interpreter.input_shapes, interpreter.input_types)
+    return lambda: interpreter.predict(values)
+
+
+LCE_SETTINGS = {
+    "LCE default": {},
+    "LCE default, XNNPACK": {"use_xnnpack": True},
+    "LCE indirect": {"use_indirect_bgemm": True},
+    "LCE indirect, XNNPACK": {"use_indirect_bgemm": True, "use_xnnpack": True},
+}
+
+
+def stock(data: bytes, threads: int = 1, **settings):
+    """A call of a network in a stock interpreter, with the delegate unless there are no settings."""
+    delegates = [larq_sks_runtime.load_delegate(**settings)] if settings else None
+    interpreter = stock_interpreter()(
+        model_content=data, num_threads=threads, experimental_delegates=delegates
+    )
+    interpreter.allocate_tensors()
+    details = interpreter.get_input_details()
+    values = _noise([d["shape"] for d in details], [d["dtype"] for d in details])
+    output = interpreter.get_output_details()[0]["index"]
+
+    def call():
+        for detail, value in zip(details, values, strict=True):
+            interpreter.set_tensor(detail["index"], value)
+        interpreter.invoke()
+        return interpreter.get_tensor(output)
+
+    return call
+
+
+def _noise(shapes, types) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [
+        rng.normal(0, 1, shape).astype(dtype) for shape, dtype in zip(shapes, types, strict=True)
+    ]
+
+
+def alternate(calls: dict, seconds: float, clock=time.thread_time) -> dict[str, list[float]]:
+    """Milliseconds of each call, in rounds of one call each. The default clock is the calling thread's processor time."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(next(iter(times.values()))) < 10:
+        for name, call in calls.items():
+            start = clock()
+            call()
+            times[name].append(1000 * (clock() - start))
+    return times
+
+
+def quartiles(times: list[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    low, middle, high = statistics.quantiles(times, n=4)
+    return low, middle, high
+
+
+def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
+    """How many times as long `slow` takes, the median of the rounds: a slower minute touches both alike."""
+    return statistics.median(a / b for a, b in zip(times[slow], times[fast], strict=True))
+
+
+def best(times: dict[str, list[float]], names) -> str:
+    """The one with the least median."""
+    return min(names, key=lambda name: statistics.median(times[name]))
+
+
+class Record:
+    """Prints, and writes what was printed as .log and the raw figures as .json."""
+
+    def __init__(self, output: str | None):
+        self._output = output
+        self._lines: list[str] = []
+        self.figures: dict = {"machine": machine()}
+        self.print(json.dumps(self.figures["machine"]))
+
+    def print(self, line: str) -> None:
+        print(line, flush=True)
+        self._lines.append(line)
+
+    def write(self) -> None:
+        if self._output:
+            Path(f"{self._output}.log").write_text("\n".join(self._lines) + "\n")
+            Path(f"{self._output}.json").write_text(json.dumps(self.figures))

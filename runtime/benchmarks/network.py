@@ -1,0 +1,106 @@
+"""Times whole networks: Larq Compute Engine at each setting, and this runtime classic, shared and automatic.
+
+taskset -c 1 python network.py --output results/network
+python network.py --threads 2 --output results/threads        # on an idle machine: wall-clock time
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import larq_sks as sks
+import larq_sks_zoo as zoo
+import larq_zoo
+import numpy as np
+from measure import LCE_SETTINGS, Record, alternate, best, lce, quartiles, ratio, stock
+
+NETWORKS = {
+    "QuickNet": lambda: sks.sparsify(larq_zoo.sota.QuickNet(weights=None), 32),
+    "QuickNetSmall": lambda: sks.sparsify(larq_zoo.sota.QuickNetSmall(weights=None), 32),
+    "ResNet20": lambda: zoo.ResNet20(num_codewords=32, weights="cifar10"),
+    "QuickNetSmall32": lambda: zoo.QuickNetSmall32(num_codewords=32, weights="cifar10"),
+}
+"""At 0.56 bit. The first two have random weights: they are for their times alone."""
+
+
+def network_file(folder: Path, name: str) -> bytes:
+    """The network's file, made if it is not there."""
+    path = folder / f"{name}_32.tflite"
+    if not path.exists():
+        sks.to_tflite(NETWORKS[name](), path)
+    return path.read_bytes()
+
+
+def compare(record: Record, name: str, data: bytes, seconds: float) -> None:
+    """Prints the times of one network."""
+    calls = {setting: lce(data, **settings) for setting, settings in LCE_SETTINGS.items()}
+    calls |= {
+        kernel: stock(data, num_threads=1, kernel=kernel)
+        for kernel in ("classic", "shared", "auto")
+    }
+    expected = np.asarray(calls["LCE indirect, XNNPACK"]()).ravel()
+    differences = {
+        kernel: float(np.abs(calls[kernel]().ravel() - expected).max())
+        for kernel in ("classic", "shared", "auto")
+    }
+    times = alternate(calls, seconds)
+    record.figures[name] = times
+    record.print(
+        f"{name}, {len(times['auto'])} rounds; largest difference from LCE's outputs {max(differences.values()):.2g}"
+    )
+    for call in times:
+        low, middle, high = quartiles(times[call])
+        record.print(f"  {call:22s} {middle:8.3f} ({low:.3f} to {high:.3f})")
+    lce_best = best(times, LCE_SETTINGS)
+    ratios = ", ".join(f"{kernel} {ratio(times, lce_best, kernel):.2f}" for kernel in differences)
+    record.print(f"  {lce_best} takes as long as: {ratios} times")
+
+
+def compare_threads(record: Record, name: str, data: bytes, seconds: float, threads: int) -> None:
+    """Prints the times of one network with one thread and with several."""
+    calls = {f"{n} threads": stock(data, threads=n, num_threads=n) for n in (1, threads)}
+    times = alternate(calls, seconds, time.perf_counter)
+    record.figures[name] = times
+    for call in times:
+        low, middle, high = quartiles(times[call])
+        record.print(f"  {name}, {call}: {middle:8.3f} ({low:.3f} to {high:.3f})")
+    record.print(
+        f"  1 thread takes {ratio(times, '1 threads', f'{threads} threads'):.2f} times as long"
+    )
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--seconds", type=float, default=15, help="for each network")
+    parser.add_argument(
+        "--threads", type=int, help="compares this many threads with one, in place of all else"
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        default=Path(tempfile.gettempdir()),
+        help="folder in which files are kept",
+    )
+    parser.add_argument("--output", help="writes OUTPUT.log and OUTPUT.json")
+    args = parser.parse_args()
+    record = Record(args.output)
+    record.print(
+        "n = 32; ms, median (quartiles): "
+        + ("wall clock" if args.threads else "processor time of the one thread")
+    )
+    for name in args.networks:
+        data = network_file(args.models, name)
+        if args.threads:
+            compare_threads(record, name, data, args.seconds, args.threads)
+        else:
+            compare(record, name, data, args.seconds)
+    record.write()
+
+
+if __name__ == "__main__":
+    main()
