@@ -215,8 +215,6 @@ void Conv::Impl::pack_shared() {
       invert_mask[o] = -1;
       invert_sum[o] = 18 * spec.channels_in + 1;
     }
-  plan.emit.invert_mask = invert_mask.data();
-  plan.emit.invert_sum = invert_sum.data();
 }
 
 bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int threads) {
@@ -244,6 +242,9 @@ bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int thread
     pack_classic();
     make_classic_geometry();
   }
+  const bool inverted = shared && !invert_mask.empty();
+  plan.emit.invert_mask = inverted ? invert_mask.data() : nullptr;
+  plan.emit.invert_sum = inverted ? invert_sum.data() : nullptr;
   make_corrections();
   plan.emit.plain = may_be_plain && !plan.emit.correction_row;
   pixels = new_pixels;
