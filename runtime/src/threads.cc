@@ -1,21 +1,45 @@
 #include "threads.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 namespace larq_sks {
+namespace {
+
+// How often a waiting thread looks before it sleeps, about 100 microseconds: to wake one may take longer than a
+// convolution, and in a network the next one soon follows.
+constexpr int kLooks = 4000;
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");   // unlike yield it takes some time
+#endif
+}
+
+template <class Condition>
+void look(const Condition& condition) {
+  for (int i = 0; i < kLooks && !condition(); i++) pause();
+}
+
+}  // namespace
 
 struct ThreadPool::Impl {
   std::mutex in_use;   // held by the caller of run
 
-  std::mutex mutex;    // guards what follows
+  std::mutex mutex;    // guards what follows; the atomics are also looked at without it
   std::condition_variable work, done;
   void (*task)(void*, int) = nullptr;
   void* context = nullptr;
-  int count = 0, next = 0, unfinished = 0;
+  int count = 0, next = 0;
+  std::atomic<int> unfinished{0};
+  std::atomic<unsigned> calls{0};   // of run, and one for the end
   bool stop = false;
+  int sleepers = 0;
   std::vector<std::thread> threads;
 
   // Also where the system refuses a thread in the constructor.
@@ -23,6 +47,7 @@ struct ThreadPool::Impl {
     {
       std::lock_guard<std::mutex> lock(mutex);
       stop = true;
+      calls++;
     }
     work.notify_all();
     for (std::thread& thread : threads) thread.join();
@@ -40,10 +65,15 @@ struct ThreadPool::Impl {
   }
 
   void serve() {
-    std::unique_lock<std::mutex> lock(mutex);
+    unsigned seen = 0;
     for (;;) {
-      work.wait(lock, [this] { return stop || next < count; });
+      look([&] { return calls != seen; });
+      std::unique_lock<std::mutex> lock(mutex);
+      sleepers++;
+      work.wait(lock, [&] { return calls != seen; });
+      sleepers--;
       if (stop) return;
+      seen = calls;
       take_tasks(lock);
     }
   }
@@ -68,9 +98,13 @@ void ThreadPool::run(int count, void (*task)(void*, int), void* context) {
   impl_->context = context;
   impl_->next = 0;
   impl_->count = impl_->unfinished = count;
-  impl_->work.notify_all();
+  impl_->calls++;
+  if (impl_->sleepers) impl_->work.notify_all();
   impl_->take_tasks(lock);
-  impl_->done.wait(lock, [this] { return impl_->unfinished == 0; });
+  lock.unlock();
+  look([&] { return impl_->unfinished == 0; });
+  lock.lock();
+  impl_->done.wait(lock, [&] { return impl_->unfinished == 0; });
 }
 
 }  // namespace larq_sks

@@ -1,4 +1,4 @@
-// A pool of threads that sleep between calls.
+// A pool of threads that sleep where no call follows soon.
 #pragma once
 
 #include <memory>

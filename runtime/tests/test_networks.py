@@ -1,4 +1,4 @@
-"""Whole networks, converted by Larq Compute Engine: equal to its fast interpreter, to the last bit.
+"""Whole networks, converted by Larq Compute Engine: equal to its interpreter, to the last bit.
 
 Its interpreter with XNNPACK computes the float operators between the binary ones as a stock interpreter of the
 same TensorFlow does, so that all bits can be compared.
@@ -26,7 +26,7 @@ def _compare(data: bytes, convolutions: int, inputs: np.ndarray) -> None:
     binary = [i for i, name in enumerate(names) if name in (b"LceBconv2d", "LceBconv2d")]
     operators = read(data).subgraphs[0].operators
     assert sum(operator.opcodeIndex in binary for operator in operators) == convolutions
-    wanted = lce(data, inputs, use_indirect_bgemm=True, use_xnnpack=True)
+    wanted = lce(data, inputs, use_reference_bconv=True, use_xnnpack=True)
     for isa in ISAS:
         ours = Ours(data, stock="tensorflow", isa=isa)
         got = [

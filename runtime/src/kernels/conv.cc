@@ -215,8 +215,6 @@ void Conv::Impl::pack_shared() {
       invert_mask[o] = -1;
       invert_sum[o] = 18 * spec.channels_in + 1;
     }
-  plan.emit.invert_mask = invert_mask.data();
-  plan.emit.invert_sum = invert_sum.data();
 }
 
 bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int threads) {
@@ -244,6 +242,9 @@ bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int thread
     pack_classic();
     make_classic_geometry();
   }
+  const bool inverted = shared && !invert_mask.empty();
+  plan.emit.invert_mask = inverted ? invert_mask.data() : nullptr;
+  plan.emit.invert_sum = inverted ? invert_sum.data() : nullptr;
   make_corrections();
   plan.emit.plain = may_be_plain && !plan.emit.correction_row;
   pixels = new_pixels;
@@ -356,7 +357,10 @@ void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool) {
   // Vectors of bits write whole bytes, scalars set single bits: the rest of a pixel's last word is 0.
   if (spec.output == Output::kBits && (spec.channels_out % 32 || !kernel->lanes))
     std::memset(output, 0, static_cast<size_t>(pixels) * words_for(spec.channels_out) * sizeof(uint32_t));
-  if (!shared && padded) {
+  // One hundredth of the work, too little to wake threads for.
+  if (shared) {
+    for (int row = 0; row < batch * height; row++) fill_planes(input, row);
+  } else if (padded) {
     fill_padded(input);
     input = padded_input.data();
   }
@@ -366,11 +370,6 @@ void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool) {
     void* output;
     int parts;
   } job{this, input, output, pool ? pool->size() : 1};
-  const auto planes_part = [](void* context, int i) {
-    const Job& j = *static_cast<Job*>(context);
-    const int64_t rows = static_cast<int64_t>(j.conv->batch) * j.conv->height;
-    for (int64_t row = rows * i / j.parts; row < rows * (i + 1) / j.parts; row++) j.conv->fill_planes(j.input, static_cast<int>(row));
-  };
   const auto conv_part = [](void* context, int i) {
     const Job& j = *static_cast<Job*>(context);
     Impl& c = *j.conv;
@@ -382,12 +381,8 @@ void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool) {
     if (c.shared) c.kernel->shared(c.plan, c.planes.data(), c.scratch[i].data(), j.output, first, last);
     else c.kernel->classic(c.plan, j.input, j.output, first, last);
   };
-  const auto all = [&](void (*part)(void*, int)) {
-    if (pool) pool->run(job.parts, part, &job);
-    else part(&job, 0);
-  };
-  if (shared) all(planes_part);
-  all(conv_part);
+  if (pool) pool->run(job.parts, conv_part, &job);
+  else conv_part(&job, 0);
 }
 
 Conv::Conv(const ConvSpec& spec, Isa isa, Algorithm algorithm) : impl_(new Impl(spec, isa, algorithm)) {}
