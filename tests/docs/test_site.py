@@ -188,7 +188,13 @@ def watched(browser, address):
         lambda line: wrong.append(line.text) if line.type in ("error", "warning") else None,
     )
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("requestfailed", lambda failed: wrong.append(f"no answer for {failed.url}"))
+
+    def request_failed(failed):
+        # The browser gives up what it still waits for, such as the icon, when it leaves a page.
+        if failed.failure != "net::ERR_ABORTED":
+            wrong.append(f"no answer for {failed.url}")
+
+    page.on("requestfailed", request_failed)
     page.on(
         "response",
         lambda answer: (
