@@ -170,8 +170,8 @@ def test_large_kernels_do_not_need_memory_for_all_scores():
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    # The kernel is 9 MiB; all scores at once would be 256 MiB.
-    assert float(result.stdout.split()[-1]) < 150
+    # The kernel is 9 MiB; all scores at once would be 256 MiB, and their gradients as much again.
+    assert float(result.stdout.split()[-1]) < 220
 
 
 # The quantizer in a layer of Larq's
