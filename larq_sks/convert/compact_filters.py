@@ -180,7 +180,8 @@ def _add_operator_code(model) -> bytes:
 def _turned(negative: np.ndarray, known: Sequence[np.ndarray]) -> np.ndarray:
     """Finds the rows that the file holds turned round, with the kernel that the filter was made of.
 
-    Where outputs are packed, Larq Compute Engine does so with channels of a negative multiplier.
+    Where outputs are packed, Larq Compute Engine does so with channels of a negative multiplier. A filter of
+    no known kernel is taken as it stands.
     """
     for kernel in known:
         if kernel.shape == negative.shape:
@@ -188,7 +189,7 @@ def _turned(negative: np.ndarray, known: Sequence[np.ndarray]) -> np.ndarray:
             same, other = (negative == kernel).all(axes), (negative != kernel).all(axes)
             if (same | other).all():
                 return other
-    raise AssertionError("Each binary filter of the file must be a kernel of the network.")
+    return np.zeros(len(negative), bool)
 
 
 def _empty_unused(model) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import larq_sks_zoo as zoo
 from larq_sks.convert import tflite_file, to_tflite
-from larq_sks.convert.compact_filters import COMPACT, decode, encode
+from larq_sks.convert.compact_filters import COMPACT, compacted, decode, encode
 
 
 def negative_filter(shape, codewords, seed):
@@ -82,6 +82,12 @@ def test_filters_take_the_bits_of_their_codewords(files):
     # Options and tables of two more tensors a filter, some hundred bytes, come on top.
     assert saved - 18 * 200 < before.size - after.size <= saved
     assert (before.size, after.size) == (full.stat().st_size, compact.stat().st_size)
+
+
+def test_a_filter_of_no_known_kernel_is_taken_as_it_stands(files):
+    (full, compact), _ = files
+    # In this network no channel is turned round.
+    assert compacted(full.read_bytes(), []) == compact.read_bytes()
 
 
 def test_lce_says_that_it_cannot_run_a_compact_file(files, capfd):
