@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from larq_sks.convert import clone, tflite_file, to_larq, to_tflite
-from larq_sks.convert.compact_filters import COMPACT
+from larq_sks.convert import clone, lce_model, tflite_file, to_larq, to_tflite
+from larq_sks.convert.compact_filters import COMPACT, compacted
 
 _ROUND_SECONDS = 0.03
 """How long a form is run before the next one has its turn."""
@@ -66,15 +67,23 @@ def of_model(model: tf.keras.Model, threads: int = 1) -> tuple[list[Form], list[
         ImportError: If Larq Compute Engine is not installed.
         ValueError: If the network cannot be exported.
     """
-    files = {"": _exported(model, False), "compact": _exported(model, True)}
-    if files["compact"] == files[""]:
-        del files["compact"]
+    plain = to_larq(model)
+    data = _exported(plain)
+    kernels = [
+        lce_model.quantised(layer, "kernel").numpy()
+        for layer in plain._flatten_layers()
+        if isinstance(layer, lq.layers.QuantConv2D)
+    ]
+    compact = compacted(data, kernels)
+    files = {"": data}
+    if COMPACT in tflite_file.read(compact).ops:
+        files["compact"] = compact
     forms, missing = [], []
     for what, data in files.items():
         found, reasons = of_file(data, threads)
         forms += [form._replace(name=f"{form.name}, {what}".rstrip(", ")) for form in found]
         missing += reasons
-    twin = int8_twin(model)
+    twin = int8_twin(plain)
     forms.append(Form("TensorFlow Lite, int8", len(twin), _call(stock_interpreter(twin, threads))))
     return forms, list(dict.fromkeys(missing))
 
@@ -184,10 +193,10 @@ def runtime_interpreter(data: bytes, threads: int):
     return stock_interpreter(data, threads, [larq_sks_runtime.load_delegate()])
 
 
-def _exported(model: tf.keras.Model, compact: bool) -> bytes:
+def _exported(model: tf.keras.Model) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "net.tflite")
-        to_tflite(model, path, compact=compact)
+        to_tflite(model, path)
         return path.read_bytes()
 
 
