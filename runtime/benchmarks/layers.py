@@ -2,7 +2,7 @@
 
 Needs larq-compute-engine; ai-edge-litert for the int8 figures that count, as TensorFlow's older XNNPACK is slower.
 
-taskset -c 1 python layers.py --output results/layers
+taskset -c 1 python layers.py --output results/CPU/layers
 """
 
 from __future__ import annotations

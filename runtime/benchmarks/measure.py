@@ -25,7 +25,7 @@ FEATURES = (
     "avx512bw",
     "avx512vl",
     "avx512_vpopcntdq",
-    "avx512_vbmi",
+    "avx512vbmi",
     "asimd",
     "asimddp",
 )

@@ -1,7 +1,7 @@
 """Times whole networks: Larq Compute Engine at each setting, and this runtime classic, shared and automatic.
 
-taskset -c 1 python network.py --output results/network
-python network.py --threads 2 --output results/threads        # on an idle machine: wall-clock time
+taskset -c 1 python network.py --output results/CPU/network
+python network.py --threads 2 --output results/CPU/threads        # on an idle machine: wall-clock time
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ void classic_block(const Plan& plan, const Block& block, const uint32_t* input, 
 }
 
 void classic(const Plan& plan, const uint32_t* input, void* output, int first, int last) {
-  with_emitter(plan.emit, output, [&](const auto& emitter) {
+  with_emitter<Avx2Emitter>(plan.emit, output, [&](const auto& emitter) {
     for (int i = 0; i < plan.num_blocks; i++) {
       const Block& block = plan.blocks[i];
       if (block.vectors == 2) classic_block<2>(plan, block, input, emitter, first, last);
@@ -113,14 +113,14 @@ struct Vector {
     if (kFull || pixel + 16 < last) emitter.emit(channels, _mm256_cvtepu16_epi32(_mm256_extracti128_si256(v, 1)), pixel + 16);
   }
   template <class Work> static void with_emitter(const Emit& emit, void* output, const Work& work) {
-    larq_sks::with_emitter(emit, output, work);
+    larq_sks::with_emitter<Avx2Emitter>(emit, output, work);
   }
   static void transpose_bytes(const uint8_t* from, size_t from_stride, int count, uint8_t* to, size_t to_stride) {
     transpose_8x8(from, from_stride, count, to, to_stride);
   }
 };
 
-const Kernel kAvx2 = {8, 2, classic, Vector::kPixels, make_planes<Vector>, shared_run<Vector>, pack_float_avx2, pack_int8_avx2};
+const Kernel kAvx2 = {8, 2, classic, Vector::kPixels, false, make_planes<Vector>, shared_run<Vector>, pack_float_avx2, pack_int8_avx2};
 
 }  // namespace
 

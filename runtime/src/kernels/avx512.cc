@@ -1,7 +1,6 @@
-// Kernels for x86 CPUs with AVX-512 and its popcount (Ice Lake and later, Zen 4 and later).
+// Kernels for x86 CPUs with AVX-512, its popcount and VBMI (Ice Lake and later, Zen 4 and later).
 #if defined(__x86_64__)
-#include "emit_avx2.h"
-#include "shared.h"
+#include "avx512_shared.h"
 
 namespace larq_sks {
 namespace {
@@ -29,14 +28,9 @@ void classic_tile(const Plan& plan, const Block& block, const uint32_t* input, c
       }
     }
   }
-  for (int v = 0; v < kVectors; v++)
-    for (int half = 0; half < 2; half++) {
-      const int done = 16 * v + 8 * half;
-      if (done >= block.channels) break;
-      const auto channels = emitter.channels(block.first + done, block.channels - done);
-      for (int p = 0; p < kPixels; p++)
-        emitter.emit(channels, half ? _mm512_extracti64x4_epi64(sum[p][v], 1) : _mm512_castsi512_si256(sum[p][v]), pixel + p);
-    }
+  for (int p = 0; p < kPixels; p++)   // pixel by pixel, so that memory is written in order
+    for (int v = 0; v < kVectors; v++)
+      emitter.emit(emitter.channels(block.first + 16 * v, block.channels - 16 * v), sum[p][v], pixel + p);
 }
 
 template <int kVectors, class Emitter>
@@ -49,7 +43,7 @@ void classic_block(const Plan& plan, const Block& block, const uint32_t* input, 
 }
 
 void classic(const Plan& plan, const uint32_t* input, void* output, int first, int last) {
-  with_emitter(plan.emit, output, [&](const auto& emitter) {
+  with_emitter<Avx512Emitter>(plan.emit, output, [&](const auto& emitter) {
     for (int i = 0; i < plan.num_blocks; i++) {
       const Block& block = plan.blocks[i];
       switch (block.vectors) {
@@ -62,45 +56,16 @@ void classic(const Plan& plan, const uint32_t* input, void* output, int first, i
   });
 }
 
-// The vector of shared.h, as in avx2.cc but twice as wide.
+// As much of the vector of shared.h as cutting out windows takes.
 struct Vector {
   using Type = __m512i;
-  static constexpr int kPixels = 64;
-  static Type load(const uint8_t* from) { return _mm512_load_si512(from); }
-  static Type load_unaligned(const uint8_t* from) { return load512(from); }
-  static void store(uint8_t* to, Type v) { _mm512_store_si512(to, v); }
-  static void store_unaligned(uint8_t* to, Type v) { _mm512_storeu_si512(to, v); }
+  static constexpr int kPixels = kWindows;
   static Type broadcast(int byte) { return _mm512_set1_epi8(static_cast<char>(byte)); }
-  static Type broadcast16(int value) { return _mm512_set1_epi16(static_cast<short>(value)); }
   static Type and_(Type a, Type b) { return _mm512_and_si512(a, b); }
   static Type xor_(Type a, Type b) { return _mm512_xor_si512(a, b); }
-  static Type add8(Type a, Type b) { return _mm512_add_epi8(a, b); }
-  static Type add16(Type a, Type b) { return _mm512_add_epi16(a, b); }
   template <int n> static Type shift_right(Type v) { return _mm512_srli_epi16(v, n); }
   template <int n> static Type shift_left(Type v) { return _mm512_slli_epi16(v, n); }
   static Type shift_right_by(Type v, int n) { return _mm512_srl_epi16(v, _mm_cvtsi32_si128(n)); }
-  static Type shift_right16_8(Type v) { return _mm512_srli_epi16(v, 8); }
-  static Type table(const uint8_t* entries) {
-    return _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(entries)));
-  }
-  static Type lookup(Type table, Type index) { return _mm512_shuffle_epi8(table, index); }
-  static Type low16(Type a, Type b) { return _mm512_unpacklo_epi16(a, b); }
-  static Type high16(Type a, Type b) { return _mm512_unpackhi_epi16(a, b); }
-  static Type low32(Type a, Type b) { return _mm512_unpacklo_epi32(a, b); }
-  static Type high32(Type a, Type b) { return _mm512_unpackhi_epi32(a, b); }
-  static Type low64(Type a, Type b) { return _mm512_unpacklo_epi64(a, b); }
-  static Type high64(Type a, Type b) { return _mm512_unpackhi_epi64(a, b); }
-  // Lane i of v: popcounts of eight channels for pixel + 16 i.
-  template <bool kFull, class Emitter, class Channels>
-  static void emit(const Emitter& emitter, const Channels& channels, Type v, int pixel, int last) {
-    const __m128i lanes[4] = {_mm512_castsi512_si128(v), _mm512_extracti32x4_epi32(v, 1), _mm512_extracti32x4_epi32(v, 2),
-                              _mm512_extracti32x4_epi32(v, 3)};
-    for (int i = 0; i < 4; i++)
-      if (kFull || pixel + 16 * i < last) emitter.emit(channels, _mm256_cvtepu16_epi32(lanes[i]), pixel + 16 * i);
-  }
-  template <class Work> static void with_emitter(const Emit& emit, void* output, const Work& work) {
-    larq_sks::with_emitter(emit, output, work);
-  }
   static void transpose_bytes(const uint8_t* from, size_t from_stride, int count, uint8_t* to, size_t to_stride) {
     transpose_8x8(from, from_stride, count, to, to_stride);
   }
@@ -115,7 +80,7 @@ void pack_float(const float* in, size_t words, uint32_t* out) {
   }
 }
 
-const Kernel kAvx512 = {16, 4, classic, Vector::kPixels, make_planes<Vector>, shared_run<Vector>, pack_float, pack_int8_avx2};
+const Kernel kAvx512 = {16, 4, classic, Vector::kPixels, true, make_planes<Vector>, shared_lanes<Vector>, pack_float, pack_int8_avx2};
 
 }  // namespace
 

@@ -89,6 +89,8 @@ struct Conv::Impl {
   void pack_emit();
   void pack_classic();
   void pack_shared();
+  void pack_rows();
+  void pack_lanes();
   void make_classic_geometry();
   void make_shared_geometry(int threads);
   void make_corrections();
@@ -108,7 +110,8 @@ Conv::Impl::Impl(const ConvSpec& layer, Isa isa, Algorithm algorithm)
     codewords = find_codewords(spec);
     const int count = static_cast<int>(codewords.codes.size());
     // A sum of 16 bits must hold 9 times the input channels.
-    may_share = algorithm != Algorithm::kClassic && kernel->row_pixels && count <= max_codewords(kernel->row_pixels) &&
+    may_share = algorithm != Algorithm::kClassic && kernel->row_pixels && 
+                count <= (kernel->channels_in_lanes ? kMaxLaneCodewords : max_codewords(kernel->row_pixels)) &&
                 spec.channels_in <= 65535 / 9;
   }
   if (spec.same_padding && spec.pad_value == 0) {
@@ -188,24 +191,11 @@ void Conv::Impl::pack_classic() {
 
 void Conv::Impl::pack_shared() {
   if (plan.indices) return;   // an earlier shape was shared
-  const std::vector<uint16_t>& codes = codewords.codes;
   plan.channels_in = spec.channels_in;
-  plan.codewords = static_cast<int>(codes.size());
-  plan.channels_together = shared_channels(kernel->row_pixels, plan.codewords);
-  plan.codewords_top0 = static_cast<int>(std::count_if(codes.begin(), codes.end(), [](int code) { return code < 256; }));
-  for (const int code : codes)
-    for (const int half : {code & 15, code >> 4 & 15})
-      for (int x = 0; x < 16; x++) tables.push_back(static_cast<uint8_t>(__builtin_popcount(half ^ x)));
+  plan.codewords = static_cast<int>(codewords.codes.size());
+  if (kernel->channels_in_lanes) pack_lanes();
+  else pack_rows();
   plan.tables = tables.data();
-  const int groups = divide_up(spec.channels_out, kSharedOutputs);
-  indices.assign(static_cast<size_t>(groups) * kSharedOutputs * spec.channels_in, 0);
-  size_t at = 0;
-  for (int c0 = 0; c0 < spec.channels_in; c0 += plan.channels_together)
-    for (int group = 0; group < groups; group++)
-      for (int c = c0; c < std::min(c0 + plan.channels_together, spec.channels_in); c++)
-        for (int o = group * kSharedOutputs; o < (group + 1) * kSharedOutputs; o++, at++)
-          if (o < spec.channels_out)
-            indices[at] = static_cast<uint8_t>(codewords.index(spec, o, c) * (kernel->row_pixels / 8));
   plan.indices = indices.data();
   if (std::find(codewords.inverted.begin(), codewords.inverted.end(), true) == codewords.inverted.end()) return;
   invert_mask.assign(static_cast<size_t>(spec.channels_out) + kSlack, 0);
@@ -215,6 +205,41 @@ void Conv::Impl::pack_shared() {
       invert_mask[o] = -1;
       invert_sum[o] = 18 * spec.channels_in + 1;
     }
+}
+
+void Conv::Impl::pack_rows() {
+  const std::vector<uint16_t>& codes = codewords.codes;
+  plan.channels_together = shared_channels(kernel->row_pixels, plan.codewords);
+  plan.codewords_top0 = static_cast<int>(std::count_if(codes.begin(), codes.end(), [](int code) { return code < 256; }));
+  for (const int code : codes)
+    for (const int half : {code & 15, code >> 4 & 15})
+      for (int x = 0; x < 16; x++) tables.push_back(static_cast<uint8_t>(__builtin_popcount(half ^ x)));
+  const int groups = divide_up(spec.channels_out, kSharedOutputs);
+  indices.assign(static_cast<size_t>(groups) * kSharedOutputs * spec.channels_in, 0);
+  size_t at = 0;
+  for (int c0 = 0; c0 < spec.channels_in; c0 += plan.channels_together)
+    for (int group = 0; group < groups; group++)
+      for (int c = c0; c < std::min(c0 + plan.channels_together, spec.channels_in); c++)
+        for (int o = group * kSharedOutputs; o < (group + 1) * kSharedOutputs; o++, at++)
+          if (o < spec.channels_out)
+            indices[at] = static_cast<uint8_t>(codewords.index(spec, o, c) * (kernel->row_pixels / 8));
+}
+
+void Conv::Impl::pack_lanes() {
+  const std::vector<uint16_t>& codes = codewords.codes;
+  const int stride = table_stride(plan.codewords);
+  tables.assign(static_cast<size_t>(512) * stride, 0);
+  for (int window = 0; window < 512; window++)
+    for (int j = 0; j < plan.codewords; j++)
+      tables[window * stride + j] = static_cast<uint8_t>(__builtin_popcount(codes[j] ^ window));
+  const int groups = divide_up(spec.channels_out, kLaneOutputs);
+  indices.assign(static_cast<size_t>(groups) * spec.channels_in * kLaneOutputs, 0);
+  for (int o = 0; o < spec.channels_out; o++) {
+    const int at = o % kLaneOutputs, lane = at < 32 ? 2 * at : 2 * at - 63;
+    for (int c = 0; c < spec.channels_in; c++)
+      indices[(static_cast<size_t>(o / kLaneOutputs) * spec.channels_in + c) * kLaneOutputs + lane] =
+          static_cast<uint8_t>(codewords.index(spec, o, c));
+  }
 }
 
 bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int threads) {
@@ -291,6 +316,10 @@ void Conv::Impl::make_shared_geometry(int threads) {
   plan.row_offset = row_offset.data();
   plan.plane_stride = static_cast<size_t>(batch * y.padded) * row;
   planes.assign(plan.plane_stride * words * 4 + kSlack, 0);
+  if (kernel->channels_in_lanes) {
+    scratch.assign(std::max(threads, 1), Buffer<uint8_t>(lanes_scratch(spec.channels_in) * sizeof(uint16_t)));
+    return;
+  }
   // The rows, the windows (of which the last may be written a vector too far) and the sums of shared.h.
   const size_t vectors = static_cast<size_t>(plan.channels_together) * plan.codewords + (plan.channels_together / 8 * 9 + 1) +
                          static_cast<size_t>(divide_up(spec.channels_out, kSharedOutputs)) * kSharedOutputs * 2;

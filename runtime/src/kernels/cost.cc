@@ -5,7 +5,7 @@ namespace {
 
 // Nanoseconds, of which only the ratios matter.
 struct Costs {
-  int row_pixels;
+  int row_pixels, outputs_together;   // what is computed whole
   // Shared, for each input channel and row of pixels: always, a codeword, an output channel; and an output of a row.
   double channel, codeword, add, emit;
   // Classic, for each pixel and output channel: a word of a window, and the output.
@@ -13,13 +13,12 @@ struct Costs {
 };
 
 // Fitted to benchmarks/kernels.cc, 100 layers of 32 to 512 input and 8 to 512 output channels with 4 to 64
-// codewords, on an AMD EPYC (Zen 3); benchmarks/results/kernels.log is a later run, with what was chosen.
-constexpr Costs kAvx2 = {32, 9.6, 0.63, 0.28, 6.6, 0.122, 0.19};
-// Not measured. NEON: as many instructions as AVX2 on half as many pixels, but popcounts of bytes are one
-// instruction in place of seven. AVX-512: as many on twice as many pixels, half as many of them in a cycle where no
-// memory is read; a popcount of 32 bits is one instruction.
-constexpr Costs kNeon = {16, 9.6, 0.63, 0.28, 6.6, 0.092, 0.19};
-constexpr Costs kAvx512 = {64, 14.4, 0.95, 0.35, 13.2, 0.037, 0.19};
+// codewords, on an AMD EPYC (Zen 3); benchmarks/results/zen3/kernels.log is a later run, with what was chosen.
+constexpr Costs kAvx2 = {32, 8, 9.6, 0.63, 0.28, 6.6, 0.122, 0.19};
+// Not measured: as many instructions as AVX2 on half as many pixels, but popcounts of bytes are one in place of seven.
+constexpr Costs kNeon = {16, 8, 9.6, 0.63, 0.28, 6.6, 0.092, 0.19};
+// Fitted likewise on an Intel Xeon (Sapphire Rapids). No rows of codewords are made there: see avx512_shared.h.
+constexpr Costs kAvx512 = {1, 64, 0.2, 0, 0.0062, 0.135, 0.0345, 0.13};
 
 double divide_up(int a, int b) { return a / b + (a % b != 0); }
 
@@ -27,8 +26,9 @@ double divide_up(int a, int b) { return a / b + (a % b != 0); }
 
 bool sharing_pays(Isa isa, const ConvSpec& spec, int codewords, int pixels) {
   const Costs& c = isa == Isa::kAvx512 ? kAvx512 : isa == Isa::kNeon ? kNeon : kAvx2;
+  const double together = c.outputs_together * divide_up(spec.channels_out, c.outputs_together);
   const double outputs = 8 * divide_up(spec.channels_out, 8);
-  const double row = spec.channels_in * (c.channel + c.codeword * codewords + c.add * outputs) + c.emit * outputs;
+  const double row = spec.channels_in * (c.channel + c.codeword * codewords + c.add * together) + c.emit * outputs;
   const double pixel = outputs * (c.word * 9 * words_for(spec.channels_in) + c.output);
   return row * divide_up(pixels, c.row_pixels) < pixel * pixels;   // a row is computed whole
 }

@@ -20,7 +20,8 @@ bool isa_supported(Isa isa) {
 #else
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512vpopcntdq") && isa_supported(Isa::kAvx2);
+             __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vbmi") &&
+             isa_supported(Isa::kAvx2);
 #endif
 #elif defined(__aarch64__)
     case Isa::kNeon: return true;   // every AArch64 CPU has it

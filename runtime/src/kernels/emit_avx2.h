@@ -92,13 +92,13 @@ class Avx2Emitter {
 };
 
 // Calls work with the emitter for this layer.
-template <class Work>
+template <template <Mode> class Emitter, class Work>
 inline void with_emitter(const Emit& emit, void* output, const Work& work) {
-  if (emit.plain) return work(Avx2Emitter<Mode::kPlain>(emit, output));
+  if (emit.plain) return work(Emitter<Mode::kPlain>(emit, output));
   switch (emit.output) {
-    case Output::kFloat: return work(Avx2Emitter<Mode::kFloat>(emit, output));
-    case Output::kInt8: return work(Avx2Emitter<Mode::kInt8>(emit, output));
-    case Output::kBits: return work(Avx2Emitter<Mode::kBits>(emit, output));
+    case Output::kFloat: return work(Emitter<Mode::kFloat>(emit, output));
+    case Output::kInt8: return work(Emitter<Mode::kInt8>(emit, output));
+    case Output::kBits: return work(Emitter<Mode::kBits>(emit, output));
   }
 }
 

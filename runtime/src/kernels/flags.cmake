@@ -2,7 +2,7 @@
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(POPCNT -mpopcnt)
   set(AVX2 ${POPCNT} -mavx2)
-  set(AVX512 ${AVX2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vpopcntdq)
+  set(AVX512 ${AVX2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vpopcntdq -mavx512vbmi)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # GCC's own header makes its "undefined" vectors in a way that GCC warns about.
     list(APPEND AVX512 -Wno-uninitialized -Wno-maybe-uninitialized)

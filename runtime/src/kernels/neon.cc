@@ -241,7 +241,7 @@ void pack_int8(const int8_t* in, size_t words, int8_t zero_point, uint32_t* out)
 }
 
 // Blocks of 8 or 16 channels, as the emitter wants them.
-const Kernel kNeon = {8, 2, classic, Vector::kPixels, make_planes<Vector>, shared_run<Vector>, pack_float, pack_int8};
+const Kernel kNeon = {8, 2, classic, Vector::kPixels, false, make_planes<Vector>, shared_run<Vector>, pack_float, pack_int8};
 
 }  // namespace
 

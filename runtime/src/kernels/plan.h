@@ -62,8 +62,8 @@ struct Plan {
   uint32_t tap_offset[9];
   int codewords;
   int codewords_top0;             // the codewords without the ninth bit; they come first
-  const uint8_t* tables;          // [codeword][16], [16]: distances of its two halves to each four bits
-  const uint8_t* indices;         // see shared.h
+  const uint8_t* tables;          // [codeword][16], [16]: distances of its two halves to each four bits; or see avx512_shared.h
+  const uint8_t* indices;         // see shared.h, or avx512_shared.h
 };
 
 // One way to compute; the tables of the instruction sets are in their own files.
@@ -73,6 +73,7 @@ struct Kernel {
   void (*classic)(const Plan&, const uint32_t* input, void* output, int first, int last);
 
   int row_pixels;       // pixels that are computed together by `shared`; 0: there is none
+  bool channels_in_lanes;   // of `shared`: as in avx512_shared.h, else as in shared.h
   void (*make_planes)(const uint32_t* input, int width, int words, size_t plane_stride, uint8_t* planes);
   void (*shared)(const Plan&, const uint8_t* planes, uint8_t* scratch, void* output, int first, int last);
 
@@ -95,6 +96,13 @@ const Kernel& scalar_kernel();         // the faster one of those without vector
 static constexpr int kSharedOutputs = 8;   // output channels that are summed at once
 // An index is a byte and counts pieces of eight bytes of a row.
 static constexpr int max_codewords(int row_pixels) { return 255 / (row_pixels / 8) + 1; }
+// With output channels in the lanes: a table entry is half a vector or a whole one.
+static constexpr int kMaxLaneCodewords = 64, kLaneOutputs = 64;
+static constexpr int table_stride(int codewords) { return codewords > 32 ? 64 : 32; }
+static constexpr int kTile = 16;   // pixels that are summed at once, in 16 of 32 registers
+// Numbers of 16 bits: the windows of a tile, and in all: the sums of a tile and the windows of four.
+static constexpr size_t tile_windows(int channels_in) { return (static_cast<size_t>(channels_in) + 7) / 8 * 8 * kTile; }
+static constexpr size_t lanes_scratch(int channels_in) { return kTile * 64 + 4 * tile_windows(channels_in); }
 // Input channels whose rows are in memory at once: a multiple of 8; 9 * 24 fits a byte, and the rows a first-level cache.
 static constexpr int shared_channels(int row_pixels, int codewords) {
   const int fitting = 32768 / (row_pixels * codewords) / 8 * 8;

@@ -77,7 +77,7 @@ void pack_int8_scalar(const int8_t* in, size_t words, int8_t zero_point, uint32_
   }
 }
 
-const Kernel kScalar = {0, 0, classic_scalar, 0, nullptr, nullptr, pack_float_scalar, pack_int8_scalar};
+const Kernel kScalar = {0, 0, classic_scalar, 0, false, nullptr, nullptr, pack_float_scalar, pack_int8_scalar};
 
 }  // namespace
 }  // namespace larq_sks
