@@ -35,6 +35,8 @@ enum TfLiteAllocationType : int {
 enum TfLiteQuantizationType : int { kTfLiteNoQuantization = 0, kTfLiteAffineQuantization = 1 };
 
 constexpr int64_t kTfLiteDelegateFlagsAllowDynamicTensors = 1;
+constexpr int kTfLiteBuiltinAdd = 0;
+constexpr int kTfLiteBuiltinMaxPool2d = 17;
 constexpr int kTfLiteBuiltinCustom = 32;
 constexpr int kTfLiteBuiltinDelegate = 51;
 
@@ -89,6 +91,19 @@ struct TfLiteNode {
   TfLiteDelegate* delegate;
 };
 static_assert(offsetof(TfLiteNode, delegate) == 64);
+
+// What `builtin_data` of an ADD points to.
+struct TfLiteAddParams {
+  int activation;  // 0: none, 1: ReLU
+};
+
+// And of a MAX_POOL_2D.
+struct TfLitePoolParams {
+  int padding;  // 1: SAME, 2: VALID
+  int stride_width, stride_height;
+  int filter_width, filter_height;
+  int activation;
+};
 
 struct TfLiteDelegateParams {
   TfLiteDelegate* delegate;

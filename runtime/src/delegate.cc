@@ -5,6 +5,7 @@
 #include <set>
 #include <vector>
 
+#include "builtins.h"
 #include "error.h"
 
 namespace larq_sks {
@@ -109,18 +110,27 @@ void Delegate::take_over(TfLiteContext* context) {
   const std::vector<int> nodes(plan->data, plan->data + plan->size);
   std::vector<int> taken{0};  // a TfLiteIntArray: the number of elements, then the elements
   OrderCheck order(context);
+  Builtins builtins(context, settings_, nodes);
+  const auto take = [&](int number, Step step) {
+    builtins.add(step);
+    steps_[number] = std::move(step);
+    taken.push_back(number);
+  };
   for (const int number : nodes) {
     TfLiteNode* node = nullptr;
     TfLiteRegistration* registration = nullptr;
     check(context->GetNodeAndRegistration(context, number, &node, &registration), "tell its nodes");
     order.add(number, *node);
+    if (auto step = builtins.make(*registration, *node)) {
+      take(number, std::move(*step));
+      continue;
+    }
     if (registration->builtin_code != kTfLiteBuiltinCustom || registration->custom_name == nullptr) continue;
     const Maker make = find_maker(registration->custom_name);
     if (make == nullptr) continue;
     try {
       auto op = make({context, node, settings_});
-      steps_[number] = {std::move(op), node->inputs->data[0], node->outputs->data[0]};
-      taken.push_back(number);
+      take(number, {std::move(op), {node->inputs->data[0]}, {node->outputs->data[0]}, {}, {}});
     } catch (const std::exception& error) {
       context->ReportError(context, "larq-sks-runtime cannot run node %d (%s): %s", number, registration->custom_name,
                            error.what());

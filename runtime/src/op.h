@@ -8,6 +8,7 @@
 #include "kernels/kernels.h"
 #include "tensor.h"
 #include "threads.h"
+#include "window.h"
 
 namespace larq_sks {
 
@@ -20,17 +21,23 @@ struct Settings {
   Algorithm algorithm = Algorithm::kAuto;
 };
 
-// Each operator has one input that changes from run to run, and one output.
+// What other operators may be joined to a convolution with float outputs: see Partition.
+enum class Role { kFloatConv, kAdd, kSigns, kOther };
+
+// Each operator has one input that changes from run to run, and one output; an addition has a second
+// input, the tail's addend, and a convolution may get the work of those that follow it as its tail.
 class Op {
  public:
   virtual ~Op() = default;
+
+  virtual Role role() const { return Role::kOther; }
 
   // Gets ready for inputs of a shape, and tells the shape of the outputs. Fails if the operator takes no
   // such inputs.
   virtual Shape prepare(const Shape& input, int threads) = 0;
 
-  // Computes one output. Both arrays have the shapes and types of the last `prepare`.
-  virtual void run(const void* input, void* output, ThreadPool* pool) = 0;
+  // Computes one output. The arrays have the shapes and types of the last `prepare`.
+  virtual void run(const void* input, void* output, const Tail& tail, ThreadPool* pool) = 0;
 };
 
 struct Node {
@@ -51,6 +58,8 @@ std::unique_ptr<Op> make_dequantize(const Node& node);
 std::unique_ptr<Op> make_max_pool(const Node& node);
 std::unique_ptr<Op> make_conv(const Node& node);
 std::unique_ptr<Op> make_compact_conv(const Node& node);
+std::unique_ptr<Op> make_add();
+std::unique_ptr<Op> make_float_max_pool(Isa isa, const Window& rows, const Window& columns);
 
 // How to make the operator of a custom name from a node; `nullptr` if it is none of ours. Making it fails
 // if there is anything in the node that is not as it should be.

@@ -9,49 +9,136 @@
 
 namespace larq_sks {
 
-Partition::Partition(std::vector<Step> steps, const TfLiteIntArray* outputs)
-    : steps_(std::move(steps)), input_bytes_(steps_.size()), output_bytes_(steps_.size()) {
+namespace {
+
+// Gives convolutions with float outputs what follows them as their tails: an addition that is all that reads
+// their outputs, and packing the signs. Then the floats are written once, and not read again for it.
+// Every output stays what it is, bit for bit.
+std::vector<Step> join(std::vector<Step> steps, const std::set<int>& outer) {
+  std::vector<Step> joined;
+  const auto find_conv = [&](const auto& fits) {
+    return std::find_if(joined.rbegin(), joined.rend(), [&](const Step& step) {
+      return step.op->role() == Role::kFloatConv && step.signs.tensor < 0 && fits(step);
+    });
+  };
+  std::map<int, int> readers;
+  for (const Step& step : steps)
+    for (const int tensor : {step.input.tensor, step.addend.tensor}) ++readers[tensor];
+
+  for (Step& step : steps) {
+    if (step.op->role() == Role::kAdd) {
+      const auto conv = find_conv([&](const Step& before) {
+        const int sum = before.output.tensor;
+        return before.addend.tensor < 0 && step.reads(sum) && readers[sum] == 1 && outer.count(sum) == 0;
+      });
+      if (conv != joined.rend()) {
+        // The convolution moves to the place of the addition, where the addend is there, too.
+        Step both = std::move(*conv);
+        joined.erase(std::next(conv).base());
+        both.addend = step.input.tensor == both.output.tensor ? step.addend : step.input;
+        both.output = step.output;
+        both.least = step.least;
+        joined.push_back(std::move(both));
+        continue;
+      }
+    } else if (step.op->role() == Role::kSigns) {
+      const auto conv = find_conv([&](const Step& before) { return before.output.tensor == step.input.tensor; });
+      if (conv != joined.rend()) {
+        conv->signs = step.output;
+        continue;
+      }
+    }
+    joined.push_back(std::move(step));
+  }
+  return joined;
+}
+
+}  // namespace
+
+Partition::Partition(std::vector<Step> steps, const TfLiteIntArray* outputs) {
   const std::set<int> outer(outputs->data, outputs->data + outputs->size);
-  for (const Step& step : steps_)
-    if (outer.count(step.output) == 0) inner_[step.output];
+  steps_ = join(std::move(steps), outer);
+  assign_buffers(outer);
+}
+
+// Tensors take the places of those that nobody reads any more, so that few cache lines are touched.
+void Partition::assign_buffers(const std::set<int>& outer) {
+  std::map<int, size_t> last_use;
+  for (size_t i = 0; i < steps_.size(); ++i)
+    for (const Port* port : {&steps_[i].input, &steps_[i].output, &steps_[i].addend, &steps_[i].signs})
+      last_use[port->tensor] = i;
+  std::vector<int> unused;
+  const auto take = [&](int tensor) {
+    if (tensor < 0 || outer.count(tensor) != 0) return;
+    if (unused.empty()) {
+      unused.push_back(static_cast<int>(buffers_.size()));
+      buffers_.emplace_back();
+    }
+    inner_[tensor].buffer = unused.back();
+    unused.pop_back();
+  };
+  const auto give_back = [&](int tensor, size_t step) {
+    const auto use = last_use.find(tensor);
+    if (use == last_use.end() || use->second != step || inner_.count(tensor) == 0) return;
+    last_use.erase(use);
+    unused.push_back(inner_[tensor].buffer);
+  };
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const Step& step = steps_[i];
+    take(step.signs.tensor);
+    // A sum may take the place of its addend: each number is read before its sum is written.
+    give_back(step.addend.tensor, i);
+    take(step.output.tensor);
+    for (const Port* port : {&step.input, &step.output, &step.signs}) give_back(port->tensor, i);
+  }
 }
 
 void Partition::prepare(TfLiteContext* context, std::shared_ptr<ThreadPool> pool) {
   pool_ = std::move(pool);
   for (auto& [index, inner] : inner_) inner.shape = Shape();
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    const Step& step = steps_[i];
+  for (auto& buffer : buffers_) buffer.clear();
+  for (Step& step : steps_) {
     const Shape input = shape_of(context, step.input);
     const Shape output = step.op->prepare(input, pool_ ? pool_->size() : 1);
-    input_bytes_[i] = input.elements() * element_size(get_tensor(context, step.input)->type);
-    output_bytes_[i] = output.elements() * element_size(get_tensor(context, step.output)->type);
+    step.input.bytes = input.elements() * element_size(get_tensor(context, step.input.tensor)->type);
     resize(context, step.output, output);
+    if (step.addend.tensor >= 0) {
+      if (!(shape_of(context, step.addend) == output))
+        fail("tensor ", step.addend.tensor, " has another shape than what it is added to");
+      step.addend.bytes = step.output.bytes;
+    }
+    if (step.signs.tensor < 0) continue;
+    Shape signs = output;
+    signs.dims[signs.rank - 1] = words_for(output.last());
+    resize(context, step.signs, signs);
   }
 }
 
 void Partition::run(TfLiteContext* context) {
-  for (size_t i = 0; i < steps_.size(); ++i)
-    steps_[i].op->run(data(context, steps_[i].input, input_bytes_[i]),
-                      data(context, steps_[i].output, output_bytes_[i]), pool_.get());
+  for (const Step& step : steps_) {
+    const Tail tail{static_cast<const float*>(data(context, step.addend)), step.least,
+                    static_cast<uint32_t*>(data(context, step.signs))};
+    step.op->run(data(context, step.input), data(context, step.output), tail, pool_.get());
+  }
 }
 
-Shape Partition::shape_of(TfLiteContext* context, int index) const {
-  if (const auto inner = inner_.find(index); inner != inner_.end()) {
-    if (inner->second.shape.rank == 0) fail("tensor ", index, " is read before it is written");
+Shape Partition::shape_of(TfLiteContext* context, const Port& port) const {
+  if (const auto inner = inner_.find(port.tensor); inner != inner_.end()) {
+    if (inner->second.shape.rank == 0) fail("tensor ", port.tensor, " is read before it is written");
     return inner->second.shape;
   }
-  const TfLiteTensor* tensor = get_tensor(context, index);
-  if (tensor->dims == nullptr) fail("tensor ", index, " has no shape");
+  const TfLiteTensor* tensor = get_tensor(context, port.tensor);
+  if (tensor->dims == nullptr) fail("tensor ", port.tensor, " has no shape");
   return make_shape(tensor->dims->data, tensor->dims->size, "input");
 }
 
-void Partition::resize(TfLiteContext* context, int index, const Shape& shape) {
-  TfLiteTensor* tensor = get_tensor(context, index);
-  if (const auto found = inner_.find(index); found != inner_.end()) {
-    Inner& inner = found->second;
-    inner.shape = shape;
-    inner.bytes = shape.elements() * element_size(tensor->type);
-    inner.memory.resize((inner.bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t));
+void Partition::resize(TfLiteContext* context, Port& port, const Shape& shape) {
+  TfLiteTensor* tensor = get_tensor(context, port.tensor);
+  port.bytes = shape.elements() * element_size(tensor->type);
+  if (const auto found = inner_.find(port.tensor); found != inner_.end()) {
+    found->second.shape = shape;
+    std::vector<uint64_t>& buffer = buffers_[found->second.buffer];
+    buffer.resize(std::max(buffer.size(), (port.bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t)));
     return;
   }
   const bool same = tensor->dims != nullptr && tensor->dims->size == shape.rank &&
@@ -63,18 +150,20 @@ void Partition::resize(TfLiteContext* context, int index, const Shape& shape) {
   dims->size = shape.rank;
   std::copy_n(shape.dims.begin(), shape.rank, dims->data);
   if (context->ResizeTensor(context, tensor, dims) != kTfLiteOk)
-    fail("tensor ", index, " cannot be resized");
+    fail("tensor ", port.tensor, " cannot be resized");
 }
 
 // Before each use, since only now does the interpreter have memory for the tensor, and for an input that
-// another operator sizes as it runs it may be of any size.
-void* Partition::data(TfLiteContext* context, int index, size_t bytes) {
-  if (const auto inner = inner_.find(index); inner != inner_.end()) return inner->second.memory.data();
-  const TfLiteTensor* tensor = get_tensor(context, index);
-  if (tensor->data == nullptr || tensor->bytes < bytes)
-    fail("tensor ", index, " should have ", bytes, " bytes, and has ", tensor->data == nullptr ? 0 : tensor->bytes);
+// another operator sizes as it runs it may be of any size. Null for no tensor.
+void* Partition::data(TfLiteContext* context, const Port& port) {
+  if (port.tensor < 0) return nullptr;
+  if (const auto inner = inner_.find(port.tensor); inner != inner_.end()) return buffers_[inner->second.buffer].data();
+  const TfLiteTensor* tensor = get_tensor(context, port.tensor);
+  if (tensor->data == nullptr || tensor->bytes < port.bytes)
+    fail("tensor ", port.tensor, " should have ", port.bytes, " bytes, and has ",
+         tensor->data == nullptr ? 0 : tensor->bytes);
   if (reinterpret_cast<uintptr_t>(tensor->data) % element_size(tensor->type) != 0)
-    fail("tensor ", index, " is not aligned");
+    fail("tensor ", port.tensor, " is not aligned");
   return tensor->data;
 }
 

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -10,10 +11,19 @@
 
 namespace larq_sks {
 
-// An operator with the numbers of its tensors.
+// The number of a tensor, -1 for none, and its size since the last `prepare`.
+struct Port {
+  int tensor = -1;
+  size_t bytes = 0;
+};
+
+// An operator with its tensors; those of its tail come last.
 struct Step {
   std::unique_ptr<Op> op;
-  int input, output;
+  Port input, output, addend, signs;
+  float least = -INFINITY;  // see Tail
+
+  bool reads(int tensor) const { return input.tensor == tensor || addend.tensor == tensor; }
 };
 
 class Partition {
@@ -28,17 +38,18 @@ class Partition {
   // A tensor between two operators of ours. The interpreter has no memory for it.
   struct Inner {
     Shape shape;
-    size_t bytes = 0;
-    std::vector<uint64_t> memory;
+    int buffer;
   };
 
-  Shape shape_of(TfLiteContext* context, int index) const;
-  void resize(TfLiteContext* context, int index, const Shape& shape);
-  void* data(TfLiteContext* context, int index, size_t bytes);
+  void assign_buffers(const std::set<int>& outer);
+
+  Shape shape_of(TfLiteContext* context, const Port& port) const;
+  void resize(TfLiteContext* context, Port& port, const Shape& shape);
+  void* data(TfLiteContext* context, const Port& port);
 
   std::vector<Step> steps_;
-  std::vector<size_t> input_bytes_, output_bytes_;  // for each step, since the last `prepare`
   std::map<int, Inner> inner_;
+  std::vector<std::vector<uint64_t>> buffers_;
   std::shared_ptr<ThreadPool> pool_;
 };
 

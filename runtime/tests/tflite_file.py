@@ -87,24 +87,37 @@ class File:
     def constant(self, data: np.ndarray) -> int:
         return self.tensor(data.shape, data.dtype, data)
 
-    def op(
-        self, name: str, inputs: list[int], output: int, options: dict | bytes | None = None
-    ) -> None:
-        code = schema.OperatorCodeT()
-        code.deprecatedBuiltinCode = code.builtinCode = schema.BuiltinOperator.CUSTOM
-        code.customCode = name
-        code.version = 1
-        self.model.operatorCodes.append(code)
+    def _operator(self, code: int, inputs: list[int], output: int, name: str | None = None):
+        entry = schema.OperatorCodeT()
+        entry.deprecatedBuiltinCode = entry.builtinCode = code
+        entry.customCode = name
+        entry.version = 1
+        self.model.operatorCodes.append(entry)
         operator = schema.OperatorT()
         operator.opcodeIndex = len(self.model.operatorCodes) - 1
         operator.inputs, operator.outputs = list(inputs), [output]
+        self.graph.operators.append(operator)
+        return operator
+
+    def builtin(self, name: str, kind: str, inputs: list[int], output: int, **options) -> None:
+        """An operator of the interpreter's own with options of a kind, `Add` or `Pool2D`."""
+        operator = self._operator(getattr(schema.BuiltinOperator, name), inputs, output)
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{kind}Options")
+        operator.builtinOptions = getattr(schema, f"{kind}OptionsT")()
+        for option, value in options.items():
+            assert hasattr(operator.builtinOptions, option)
+            setattr(operator.builtinOptions, option, value)
+
+    def op(
+        self, name: str, inputs: list[int], output: int, options: dict | bytes | None = None
+    ) -> None:
+        operator = self._operator(schema.BuiltinOperator.CUSTOM, inputs, output, name)
         if isinstance(options, dict):
             builder = flexbuffers.Builder()
             builder.MapFromElements(options)
             options = bytes(builder.Finish())
         if options is not None:
             operator.customOptions = np.frombuffer(options, np.uint8)
-        self.graph.operators.append(operator)
 
     def finish(self, inputs: list[int], outputs: list[int]) -> bytes:
         self.graph.inputs, self.graph.outputs = inputs, outputs

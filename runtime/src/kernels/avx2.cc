@@ -120,7 +120,7 @@ struct Vector {
   }
 };
 
-const Kernel kAvx2 = {8, 2, classic, Vector::kPixels, false, make_planes<Vector>, shared_run<Vector>, pack_float_avx2, pack_int8_avx2};
+const Kernel kAvx2 = {8, 2, classic, Vector::kPixels, false, make_planes<Vector>, shared_run<Vector>, pack_float_avx2, pack_int8_avx2, largest_avx2};
 
 }  // namespace
 

@@ -28,9 +28,9 @@ void classic_tile(const Plan& plan, const Block& block, const uint32_t* input, c
       }
     }
   }
+  const auto channels = emitter.template channels<kVectors>(block.first, block.channels);
   for (int p = 0; p < kPixels; p++)   // pixel by pixel, so that memory is written in order
-    for (int v = 0; v < kVectors; v++)
-      emitter.emit(emitter.channels(block.first + 16 * v, block.channels - 16 * v), sum[p][v], pixel + p);
+    emitter.emit(channels, emitter.pixel(pixel + p), [&](int v) { return sum[p][v]; });
 }
 
 template <int kVectors, class Emitter>
@@ -80,7 +80,16 @@ void pack_float(const float* in, size_t words, uint32_t* out) {
   }
 }
 
-const Kernel kAvx512 = {16, 4, classic, Vector::kPixels, true, make_planes<Vector>, shared_lanes<Vector>, pack_float, pack_int8_avx2};
+void largest(const float* const* in, int count, size_t size, float* out) {
+  for (size_t i = 0; i < size; i += 16) {
+    const auto mask = static_cast<__mmask16>(size - i >= 16 ? 0xffff : (1 << (size - i)) - 1);
+    __m512 most = _mm512_set1_ps(-INFINITY);
+    for (int k = 0; k < count; k++) most = _mm512_max_ps(_mm512_maskz_loadu_ps(mask, in[k] + i), most);   // the second, if one is NaN
+    _mm512_mask_storeu_ps(out + i, mask, most);
+  }
+}
+
+const Kernel kAvx512 = {16, 4, classic, Vector::kPixels, true, make_planes<Vector>, shared_lanes<Vector>, pack_float, pack_int8_avx2, largest};
 
 }  // namespace
 

@@ -19,10 +19,12 @@ namespace larq_sks {
 namespace {
 
 constexpr int kByteChannels = 255 / 9;
-constexpr int kWindows = 64;   // pixels whose windows are cut out at once
+
+// Where pixel i of a tile is among the windows of an input channel: eight pixels of each of four tiles, then the others.
+constexpr int window_at(int i) { return i < 8 ? i : i + 24; }
 
 // Adds all input channels for kPixels pixels and 64 output channels: sums[pixel][64].
-// windows: [input channel][kTile], of which kPixels are used.
+// windows: of the first pixel in the first input channel, kWindows a channel.
 template <int kPixels, int kStride>
 void sum_tile(const Plan& plan, const uint16_t* windows, const uint8_t* indices, uint16_t* sums) {
   const __m512i low = _mm512_set1_epi16(0xff);
@@ -31,10 +33,10 @@ void sum_tile(const Plan& plan, const uint16_t* windows, const uint8_t* indices,
     const int count = plan.channels_in - c0 < kByteChannels ? plan.channels_in - c0 : kByteChannels;
     __m512i sum[kPixels];
     for (auto& v : sum) v = _mm512_setzero_si512();
-    for (int c = 0; c < count; c++, windows += kTile, indices += 64) {
+    for (int c = 0; c < count; c++, windows += kWindows, indices += 64) {
       const __m512i lanes = _mm512_load_si512(indices);
       for (int p = 0; p < kPixels; p++) {
-        const uint8_t* entry = tables + 8 * static_cast<size_t>(windows[p]);
+        const uint8_t* entry = tables + 8 * static_cast<size_t>(windows[window_at(p)]);
         const __m512i table = kStride == 64 ? _mm512_load_si512(entry)
                                             : _mm512_castsi256_si512(_mm256_load_si256(reinterpret_cast<const __m256i*>(entry)));
         sum[p] = _mm512_add_epi8(sum[p], _mm512_permutexvar_epi8(lanes, table));
@@ -57,9 +59,9 @@ template <int kStride>
 void sum_tile(const Plan& plan, int pixels, const uint16_t* windows, const uint8_t* indices, uint16_t* sums) {
   if (pixels == kTile) return sum_tile<kTile, kStride>(plan, windows, indices, sums);
   int at = 0;
-  for (; at + 8 <= pixels; at += 8) sum_tile<8, kStride>(plan, windows + at, indices, sums + at * 64);
-  for (; at + 4 <= pixels; at += 4) sum_tile<4, kStride>(plan, windows + at, indices, sums + at * 64);
-  for (; at < pixels; at++) sum_tile<1, kStride>(plan, windows + at, indices, sums + at * 64);
+  for (; at + 8 <= pixels; at += 8) sum_tile<8, kStride>(plan, windows + window_at(at), indices, sums + at * 64);
+  for (; at + 4 <= pixels; at += 4) sum_tile<4, kStride>(plan, windows + window_at(at), indices, sums + at * 64);
+  for (; at < pixels; at++) sum_tile<1, kStride>(plan, windows + window_at(at), indices, sums + at * 64);
 }
 
 // Where the inputs of 64 neighbouring output pixels are, relative to the plane and the tap: pieces of rows.
@@ -89,32 +91,34 @@ inline __m512i gather(const Pieces& pieces, const uint8_t* from) {
   return v;
 }
 
-// The windows of 64 pixels as offsets of table entries, in units of eight bytes: windows[tile][channel][kTile].
+// The windows of 64 pixels as offsets of table entries, in units of eight bytes: windows[channel][kWindows].
 template <class V>
 void find_windows(const Plan& plan, const uint8_t* planes, int pixel, int valid, uint16_t* windows) {
   const __m128i shift = _mm_cvtsi32_si128(plan.codewords > 32 ? 3 : 2);
   const Pieces pieces = make_pieces(plan, pixel, valid);
-  const size_t tile_size = tile_windows(plan.channels_in);
   for (int plane = 0; plane < (plan.channels_in + 7) / 8; plane++, planes += plan.plane_stride) {
     __m512i v[8];
     for (int tap = 0; tap < 8; tap++) v[tap] = gather(pieces, planes + plan.tap_offset[tap]);
     transpose_bits<V>(v);
     const __m512i ninth_bits = gather(pieces, planes + plan.tap_offset[8]);
-    for (int k = 0; k < 8; k++, windows += kTile) {
+    for (int k = 0; k < 8; k++, windows += kWindows) {
       const __m512i ninth = V::and_(V::shift_right_by(ninth_bits, k), V::broadcast(1));
-      // A tile is a lane of 128 bits.
-      const __m512i low = _mm512_sll_epi16(_mm512_unpacklo_epi8(v[k], ninth), shift);
-      const __m512i high = _mm512_sll_epi16(_mm512_unpackhi_epi8(v[k], ninth), shift);
-      const auto store = [&](int tile, __m128i first, __m128i second) {
-        _mm_store_si128(reinterpret_cast<__m128i*>(windows + tile * tile_size), first);
-        _mm_store_si128(reinterpret_cast<__m128i*>(windows + tile * tile_size + 8), second);
-      };
-      store(0, _mm512_castsi512_si128(low), _mm512_castsi512_si128(high));
-      store(1, _mm512_extracti32x4_epi32(low, 1), _mm512_extracti32x4_epi32(high, 1));
-      store(2, _mm512_extracti32x4_epi32(low, 2), _mm512_extracti32x4_epi32(high, 2));
-      store(3, _mm512_extracti32x4_epi32(low, 3), _mm512_extracti32x4_epi32(high, 3));
+      // A tile is a lane of 128 bits, of which this takes the lower halves and the upper ones: see window_at.
+      _mm512_store_si512(windows, _mm512_sll_epi16(_mm512_unpacklo_epi8(v[k], ninth), shift));
+      _mm512_store_si512(windows + 32, _mm512_sll_epi16(_mm512_unpackhi_epi8(v[k], ninth), shift));
     }
   }
+}
+
+// Outputs from the sums of a tile, pixel by pixel, so that memory is written in order.
+template <int kVectors, class Emitter>
+__attribute__((noinline)) void emit_tile(const Emitter& emitter, int channel, int outputs, const uint16_t* sums, int pixel, int count) {
+  const Emitter copy = emitter;   // in registers, as no store through a pointer can change it
+  const auto channels = copy.template channels<kVectors>(channel, outputs);
+  for (int p = 0; p < count; p++, sums += 64)
+    copy.emit(channels, copy.pixel(pixel + p), [&](int v) {
+      return _mm512_cvtepu16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(sums + 16 * v)));
+    });
 }
 
 template <class V>
@@ -131,14 +135,13 @@ void shared_lanes(const Plan& plan, const uint8_t* planes, uint8_t* scratch, voi
         const int outputs = channels - group < 64 ? channels - group : 64;
         for (int at = 0; at < valid; at += kTile) {
           const int count = valid - at < kTile ? valid - at : kTile;
-          const uint16_t* tile = windows + at / kTile * tile_windows(plan.channels_in);
+          const uint16_t* tile = windows + at / 2;
           if (plan.codewords > 32) sum_tile<64>(plan, count, tile, indices, sums);
           else sum_tile<32>(plan, count, tile, indices, sums);
-          for (int p = 0; p < count; p++)   // pixel by pixel, so that memory is written in order
-            for (int o = 0; o < outputs; o += 16)
-              emitter.emit(emitter.channels(group + o, outputs - o),
-                           _mm512_cvtepu16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(sums + 64 * p + o))),
-                           pixel + at + p);
+          if (outputs > 48) emit_tile<4>(emitter, group, outputs, sums, pixel + at, count);
+          else if (outputs > 32) emit_tile<3>(emitter, group, outputs, sums, pixel + at, count);
+          else if (outputs > 16) emit_tile<2>(emitter, group, outputs, sums, pixel + at, count);
+          else emit_tile<1>(emitter, group, outputs, sums, pixel + at, count);
         }
       }
     }

@@ -55,7 +55,7 @@ uint32_t outside(int out, const Axis& axis, int in, int kernel, int stride, int 
 struct Conv::Impl {
   Impl(const ConvSpec& layer, Isa isa, Algorithm algorithm);
   bool resize(int batch, int height, int width, int threads);
-  void run(const uint32_t* input, void* output, ThreadPool* pool);
+  void run(const uint32_t* input, void* output, ThreadPool* pool, const Tail& tail);
 
   ConvSpec spec;   // of its pointers only `filter` is used after the constructor, and points to ours
   Isa isa;
@@ -71,7 +71,7 @@ struct Conv::Impl {
   std::vector<Block> blocks;
   std::vector<int32_t> tap_popcounts;   // [tap][output channel], for zero padding
   Buffer<float> multiplier, multiplier2, bias;
-  bool may_be_plain = false;   // but for corrections, which the shape decides
+  bool may_be_plain = false;   // but for corrections and a tail
   Buffer<int32_t> thresholds, invert_mask, invert_sum;
   Buffer<uint8_t> tables, indices;
 
@@ -271,7 +271,6 @@ bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int thread
   plan.emit.invert_mask = inverted ? invert_mask.data() : nullptr;
   plan.emit.invert_sum = inverted ? invert_sum.data() : nullptr;
   make_corrections();
-  plan.emit.plain = may_be_plain && !plan.emit.correction_row;
   pixels = new_pixels;
   return true;
 }
@@ -382,10 +381,16 @@ void Conv::Impl::fill_planes(const uint32_t* input, int row) {
   }
 }
 
-void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool) {
+void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool, const Tail& tail) {
+  plan.emit.tail = tail;
+  plan.emit.plain = may_be_plain && !plan.emit.correction_row && !tail.addend && !tail.signs;
+  // Vectors write whole bytes of signs, and a group of other channels than whole bytes begins within one.
+  const bool signs_later = tail.signs && spec.groups > 1 && spec.channels_out / spec.groups % 8;
+  if (signs_later) plan.emit.tail.signs = nullptr;
   // Vectors of bits write whole bytes, scalars set single bits: the rest of a pixel's last word is 0.
-  if (spec.output == Output::kBits && (spec.channels_out % 32 || !kernel->lanes))
-    std::memset(output, 0, static_cast<size_t>(pixels) * words_for(spec.channels_out) * sizeof(uint32_t));
+  void* const bits = spec.output == Output::kBits ? output : tail.signs;
+  if (bits && (spec.channels_out % 32 || !kernel->lanes))
+    std::memset(bits, 0, static_cast<size_t>(pixels) * words_for(spec.channels_out) * sizeof(uint32_t));
   // One hundredth of the work, too little to wake threads for.
   if (shared) {
     for (int row = 0; row < batch * height; row++) fill_planes(input, row);
@@ -412,6 +417,7 @@ void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool) {
   };
   if (pool) pool->run(job.parts, conv_part, &job);
   else conv_part(&job, 0);
+  if (signs_later) pack_float(isa, static_cast<const float*>(output), pixels, spec.channels_out, tail.signs);
 }
 
 Conv::Conv(const ConvSpec& spec, Isa isa, Algorithm algorithm) : impl_(new Impl(spec, isa, algorithm)) {}
@@ -419,7 +425,9 @@ Conv::~Conv() = default;
 bool Conv::resize(int batch, int height, int width, int threads) { return impl_->resize(batch, height, width, threads); }
 int Conv::out_height() const { return impl_->y.out; }
 int Conv::out_width() const { return impl_->x.out; }
-void Conv::run(const uint32_t* input, void* output, ThreadPool* pool) { impl_->run(input, output, pool); }
+void Conv::run(const uint32_t* input, void* output, ThreadPool* pool, const Tail& tail) {
+  impl_->run(input, output, pool, tail);
+}
 Algorithm Conv::algorithm() const { return impl_->shared ? Algorithm::kShared : Algorithm::kClassic; }
 int Conv::codewords() const { return static_cast<int>(impl_->codewords.codes.size()); }
 

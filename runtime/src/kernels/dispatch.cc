@@ -71,4 +71,8 @@ const Kernel& kernel_for(Isa isa) {
 
 const Kernel& scalar_kernel() { return kernel_for(isa_supported(Isa::kPopcnt) ? Isa::kPopcnt : Isa::kPortable); }
 
+void largest(Isa isa, const float* const* in, int count, size_t size, float* out) {
+  kernel_for(isa).largest(in, count, size, out);
+}
+
 }  // namespace larq_sks

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "plan.h"
@@ -46,15 +47,11 @@ class Avx2Emitter {
       doubled = _mm256_add_epi32(doubled, load(emit_.corrections + emit_.correction_row[pixel] + c.first));
     if (kMode == Mode::kBits) {
       const __m256i above = _mm256_cmpgt_epi32(doubled, load(emit_.thresholds + c.first));
-      unsigned bits = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(above)));
-      if (c.valid < 8) bits &= (1u << c.valid) - 1;
-      static_cast<uint8_t*>(output_)[static_cast<size_t>(pixel) * 4 * words_for(emit_.channels) + c.first / 8] =
-          static_cast<uint8_t>(bits);
-      return;
+      return store_bits(c, _mm256_castsi256_ps(above), pixel, output_);
     }
     const __m256 value = transform(c, _mm256_max_epi32(_mm256_min_epi32(doubled, _mm256_set1_epi32(emit_.clamp_max)),
                                                        _mm256_set1_epi32(emit_.clamp_min)));
-    if (kMode == Mode::kFloat) return store(value, c.valid, static_cast<float*>(output_) + at);
+    if (kMode == Mode::kFloat) return finish(c, value, at, pixel);
     const uint64_t eight = round8(value);
     std::memcpy(static_cast<int8_t*>(output_) + at, &eight, c.valid < 8 ? c.valid : 8);
   }
@@ -64,6 +61,29 @@ class Avx2Emitter {
 
   static __m256 transform(const Channels& c, __m256i x) {
     return _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(x), c.multiplier), c.bias);
+  }
+
+  void finish(const Channels& c, __m256 value, size_t at, int pixel) const {
+    if (emit_.tail.addend)   // of a NaN and a number the second is the larger one: it stays
+      value = _mm256_max_ps(_mm256_set1_ps(emit_.tail.least), _mm256_add_ps(value, load(emit_.tail.addend + at, c.valid)));
+    store(value, c.valid, static_cast<float*>(output_) + at);
+    if (emit_.tail.signs)
+      store_bits(c, _mm256_cmp_ps(value, _mm256_setzero_ps(), _CMP_LT_OQ), pixel, emit_.tail.signs);
+  }
+
+  // The sign bit of each lane.
+  void store_bits(const Channels& c, __m256 lanes, int pixel, void* to) const {
+    unsigned bits = static_cast<unsigned>(_mm256_movemask_ps(lanes));
+    if (c.valid < 8) bits &= (1u << c.valid) - 1;
+    static_cast<uint8_t*>(to)[static_cast<size_t>(pixel) * 4 * words_for(emit_.channels) + c.first / 8] =
+        static_cast<uint8_t>(bits);
+  }
+
+  static __m256 load(const float* from, int valid) {
+    if (valid >= 8) return _mm256_loadu_ps(from);
+    alignas(32) float rest[8] = {};
+    std::memcpy(rest, from, valid * sizeof(float));
+    return _mm256_load_ps(rest);
   }
 
   static void store(__m256 value, int valid, float* to) {
@@ -87,7 +107,7 @@ class Avx2Emitter {
     return static_cast<uint64_t>(_mm_cvtsi128_si64(_mm_packs_epi16(words, words)));
   }
 
-  const Emit& emit_;
+  const Emit emit_;
   void* output_;
 };
 
@@ -121,6 +141,19 @@ inline void transpose_8x8(const uint8_t* from, size_t from_stride, int count, ui
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to + i * to_stride), columns[i / 2]);
     // Not by _mm_storeh_pd, whose address must be that of a double.
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to + (i + 1) * to_stride), _mm_unpackhi_epi64(columns[i / 2], columns[i / 2]));
+  }
+}
+
+inline void largest_avx2(const float* const* in, int count, size_t size, float* out) {
+  size_t i = 0;
+  for (; i + 8 <= size; i += 8) {
+    __m256 most = _mm256_set1_ps(-INFINITY);
+    for (int k = 0; k < count; k++) most = _mm256_max_ps(_mm256_loadu_ps(in[k] + i), most);   // the second, if one is NaN
+    _mm256_storeu_ps(out + i, most);
+  }
+  for (; i < size; i++) {
+    out[i] = -INFINITY;
+    for (int k = 0; k < count; k++) out[i] = in[k][i] > out[i] ? in[k][i] : out[i];
   }
 }
 

@@ -1,4 +1,4 @@
-// Outputs of sixteen channels, for AVX-512: what Avx2Emitter does for eight.
+// Outputs of up to 64 channels of a pixel at once, for AVX-512: what Avx2Emitter does for eight.
 #pragma once
 
 #include "emit_avx2.h"
@@ -9,50 +9,87 @@ namespace {
 template <Mode kMode>
 class Avx512Emitter {
  public:
-  Avx512Emitter(const Emit& emit, void* output) : emit_(emit), output_(output) {}
+  Avx512Emitter(const Emit& emit, void* output) : emit_(emit), output_(static_cast<uint8_t*>(output)) {}
 
-  // What is the same for all pixels of channels [channel, channel + 16); channel is a multiple of 8.
+  // What is the same for all pixels of channels [first, first + 16 kVectors), of which `valid` exist; first is a
+  // multiple of 8.
+  template <int kVectors>
   struct Channels {
     int first, valid;
-    __mmask16 mask;
-    __m512 multiplier, bias;
+    __mmask16 mask[kVectors];
+    __m512 multiplier[kVectors], bias[kVectors];
   };
-  Channels channels(int channel, int valid) const {
-    Channels c{channel, valid, static_cast<__mmask16>(valid >= 16 ? 0xffff : (1 << valid) - 1), _mm512_setzero_ps(),
-               _mm512_setzero_ps()};
-    if (kMode == Mode::kBits) return c;
-    c.multiplier = _mm512_loadu_ps((kMode == Mode::kPlain ? emit_.multiplier2 : emit_.multiplier) + channel);
-    c.bias = _mm512_loadu_ps(emit_.bias + channel);
+  template <int kVectors>
+  inline __attribute__((always_inline)) Channels<kVectors> channels(int first, int valid) const {
+    Channels<kVectors> c;
+    c.first = first;
+    c.valid = valid;
+    const float* multiplier = (kMode == Mode::kPlain ? emit_.multiplier2 : emit_.multiplier) + first;
+    for (int v = 0; v < kVectors; v++) {
+      c.mask[v] = static_cast<__mmask16>(valid >= 16 * (v + 1) ? 0xffff : (1 << (valid - 16 * v)) - 1);
+      if (kMode == Mode::kBits) continue;
+      c.multiplier[v] = _mm512_loadu_ps(multiplier + 16 * v);
+      c.bias[v] = _mm512_loadu_ps(emit_.bias + first + 16 * v);
+    }
     return c;
   }
 
-  inline __attribute__((always_inline)) void emit(const Channels& c, __m512i popcounts, int pixel) const {
-    const size_t at = static_cast<size_t>(pixel) * emit_.channels + c.first;
-    if (kMode == Mode::kPlain) return _mm512_mask_storeu_ps(static_cast<float*>(output_) + at, c.mask, transform(c, popcounts));
-    __m512i doubled = _mm512_add_epi32(popcounts, popcounts);
-    if (kMode == Mode::kBits && emit_.invert_mask)
-      doubled = _mm512_add_epi32(_mm512_xor_si512(doubled, _mm512_loadu_si512(emit_.invert_mask + c.first)),
-                                 _mm512_loadu_si512(emit_.invert_sum + c.first));
-    if (emit_.correction_row && emit_.correction_row[pixel] >= 0)
-      doubled = _mm512_add_epi32(doubled, _mm512_loadu_si512(emit_.corrections + emit_.correction_row[pixel] + c.first));
-    if (kMode == Mode::kBits) {
-      const unsigned bits = _mm512_mask_cmpgt_epi32_mask(c.mask, doubled, _mm512_loadu_si512(emit_.thresholds + c.first));
-      const uint16_t two_bytes = static_cast<uint16_t>(bits);
-      std::memcpy(static_cast<uint8_t*>(output_) + static_cast<size_t>(pixel) * 4 * words_for(emit_.channels) + c.first / 8,
-                  &two_bytes, c.valid > 8 ? 2 : 1);
-      return;
+  // What is the same for all channels of a pixel: where the first one is, and null for what there is not.
+  struct Pixel {
+    uint8_t* output;
+    const int32_t* corrections;
+    const float* addend;
+    uint8_t* signs;
+  };
+  Pixel pixel(int index) const {
+    const size_t at = static_cast<size_t>(index), first = at * emit_.channels, words = at * words_for(emit_.channels);
+    Pixel p{output_ + (kMode == Mode::kBits ? 4 * words : kMode == Mode::kInt8 ? first : 4 * first), nullptr, nullptr, nullptr};
+    if (kMode == Mode::kPlain) return p;
+    if (emit_.correction_row && emit_.correction_row[index] >= 0)
+      p.corrections = emit_.corrections + emit_.correction_row[index];
+    if (emit_.tail.addend) p.addend = emit_.tail.addend + first;
+    if (emit_.tail.signs) p.signs = reinterpret_cast<uint8_t*>(emit_.tail.signs + words);
+    return p;
+  }
+
+  // popcounts(v): of the channels of vector v.
+  template <int kVectors, class Popcounts>
+  inline __attribute__((always_inline)) void emit(const Channels<kVectors>& c, const Pixel& p, const Popcounts& popcounts) const {
+    uint64_t bits = 0;
+    for (int v = 0; v < kVectors; v++) {
+      const int channel = c.first + 16 * v;
+      __m512i x = popcounts(v);
+      if (kMode != Mode::kPlain) x = _mm512_add_epi32(x, x);
+      if (kMode == Mode::kBits && emit_.invert_mask)
+        x = _mm512_add_epi32(_mm512_xor_si512(x, _mm512_loadu_si512(emit_.invert_mask + channel)),
+                             _mm512_loadu_si512(emit_.invert_sum + channel));
+      if (kMode != Mode::kPlain && p.corrections) x = _mm512_add_epi32(x, _mm512_loadu_si512(p.corrections + channel));
+      if (kMode == Mode::kBits) {
+        const __mmask16 above = _mm512_mask_cmpgt_epi32_mask(c.mask[v], x, _mm512_loadu_si512(emit_.thresholds + channel));
+        bits |= static_cast<uint64_t>(above) << (16 * v);
+        continue;
+      }
+      if (kMode != Mode::kPlain)
+        x = _mm512_max_epi32(_mm512_min_epi32(x, _mm512_set1_epi32(emit_.clamp_max)), _mm512_set1_epi32(emit_.clamp_min));
+      __m512 value = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(x), c.multiplier[v]), c.bias[v]);
+      if (kMode == Mode::kInt8) {
+        _mm512_mask_cvtsepi32_storeu_epi8(p.output + channel, c.mask[v], rounded(value));
+        continue;
+      }
+      if (p.addend)   // of a NaN and a number the second is the larger one: it stays
+        value = _mm512_max_ps(_mm512_set1_ps(emit_.tail.least),
+                              _mm512_add_ps(value, _mm512_maskz_loadu_ps(c.mask[v], p.addend + channel)));
+      _mm512_mask_storeu_ps(reinterpret_cast<float*>(p.output) + channel, c.mask[v], value);
+      if (p.signs)
+        bits |= static_cast<uint64_t>(c.mask[v] & _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_LT_OQ)) << (16 * v);
     }
-    const __m512 value = transform(c, _mm512_max_epi32(_mm512_min_epi32(doubled, _mm512_set1_epi32(emit_.clamp_max)),
-                                                       _mm512_set1_epi32(emit_.clamp_min)));
-    if (kMode == Mode::kFloat) return _mm512_mask_storeu_ps(static_cast<float*>(output_) + at, c.mask, value);
-    _mm512_mask_cvtsepi32_storeu_epi8(static_cast<int8_t*>(output_) + at, c.mask, rounded(value));
+    uint8_t* const to = kMode == Mode::kBits ? p.output : p.signs;
+    if (kMode == Mode::kInt8 || !to) return;
+    if (c.valid >= 16 * kVectors) std::memcpy(to + c.first / 8, &bits, 2 * kVectors);
+    else std::memcpy(to + c.first / 8, &bits, (c.valid + 7) / 8);
   }
 
  private:
-  static __m512 transform(const Channels& c, __m512i x) {
-    return _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(x), c.multiplier), c.bias);
-  }
-
   // As Avx2Emitter::round8.
   static __m512i rounded(__m512 value) {
     value = _mm512_min_ps(_mm512_max_ps(value, _mm512_set1_ps(-128.0f)), _mm512_set1_ps(127.0f));
@@ -64,8 +101,8 @@ class Avx512Emitter {
     return _mm512_mask_sub_epi32(up, _mm512_cmp_ps_mask(cut, _mm512_set1_ps(-0.5f), _CMP_LE_OQ), up, one);
   }
 
-  const Emit& emit_;
-  void* output_;
+  const Emit emit_;
+  uint8_t* const output_;
 };
 
 }  // namespace

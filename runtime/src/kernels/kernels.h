@@ -5,6 +5,7 @@
 // Nothing here knows TFLite. Sizes must have been checked by the caller where a comment says so.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -46,6 +47,13 @@ struct ConvSpec {
   const int32_t* thresholds = nullptr;  // for bits, [channels_out]: bit = popcount > threshold
 };
 
+// What is done with float outputs before they leave the cache; null: nothing.
+struct Tail {
+  const float* addend = nullptr;   // of the output's shape: is added
+  float least = -INFINITY;         // of a sum: 0 is a ReLU
+  uint32_t* signs = nullptr;       // gets the packed signs of the output, [..][words of channels_out]
+};
+
 // One binary convolution. Not to be run by two threads at once: it owns its scratch memory.
 class Conv {
  public:
@@ -62,7 +70,8 @@ class Conv {
 
   // input: [batch][height][width][words]; output: [batch][out_height][out_width][channels_out]
   // floats or int8, or [..][words of channels_out] words. pool: null, or of the size told to resize.
-  void run(const uint32_t* input, void* output, ThreadPool* pool);
+  // tail: for floats only.
+  void run(const uint32_t* input, void* output, ThreadPool* pool, const Tail& tail = {});
 
   Algorithm algorithm() const;   // the one that runs for the present shape: kClassic or kShared
   int codewords() const;         // distinct 3x3 patterns, 0 where they were not counted (not 3x3, grouped)
@@ -78,5 +87,8 @@ static inline int words_for(int channels) { return channels / 32 + (channels % 3
 void pack_float(Isa isa, const float* in, size_t rows, int channels, uint32_t* out);
 void pack_int8(Isa isa, const int8_t* in, size_t rows, int channels, int32_t zero_point, uint32_t* out);
 void pack_bool(const bool* in, size_t rows, int channels, uint32_t* out);
+
+// The largest of `count` numbers at each of `size` places, from -infinity: out[i] = max over k of in[k][i].
+void largest(Isa isa, const float* const* in, int count, size_t size, float* out);
 
 }  // namespace larq_sks

@@ -45,16 +45,9 @@ class Emitter {
       }
     }
     if (kMode == Mode::kBits) {
-      static const uint32_t kBit[4] = {1, 2, 4, 8};
-      unsigned bits = 0;
-      for (int i = 0; i < 2; i++) {
-        const uint32x4_t above = vcgtq_s32(x[i], vld1q_s32(emit_.thresholds + c.first + 4 * i));
-        bits |= vaddvq_u32(vandq_u32(above, vld1q_u32(kBit))) << (4 * i);
-      }
-      if (c.valid < 8) bits &= (1u << c.valid) - 1;
-      static_cast<uint8_t*>(output_)[static_cast<size_t>(pixel) * 4 * words_for(emit_.channels) + c.first / 8] =
-          static_cast<uint8_t>(bits);
-      return;
+      uint32x4_t above[2];
+      for (int i = 0; i < 2; i++) above[i] = vcgtq_s32(x[i], vld1q_s32(emit_.thresholds + c.first + 4 * i));
+      return store_bits(c, above, pixel, output_);
     }
     float32x4_t value[2];
     for (int i = 0; i < 2; i++) {
@@ -73,17 +66,30 @@ class Emitter {
       std::memcpy(static_cast<int8_t*>(output_) + at, &eight, c.valid < 8 ? c.valid : 8);
       return;
     }
-    float* to = static_cast<float*>(output_) + at;
-    if (c.valid >= 8) {
-      vst1q_f32(to, value[0]);
-      vst1q_f32(to + 4, value[1]);
-    } else {
-      std::memcpy(to, value, c.valid * sizeof(float));
+    const size_t bytes = (c.valid < 8 ? c.valid : 8) * sizeof(float);
+    if (emit_.tail.addend) {
+      float32x4_t addend[2] = {};
+      std::memcpy(addend, emit_.tail.addend + at, bytes);
+      for (int i = 0; i < 2; i++) value[i] = vmaxq_f32(vaddq_f32(value[i], addend[i]), vdupq_n_f32(emit_.tail.least));   // NaN stays
     }
+    std::memcpy(static_cast<float*>(output_) + at, value, bytes);
+    if (!emit_.tail.signs) return;
+    const uint32x4_t negative[2] = {vcltzq_f32(value[0]), vcltzq_f32(value[1])};
+    store_bits(c, negative, pixel, emit_.tail.signs);
   }
 
  private:
-  const Emit& emit_;
+  // A bit for each lane that is all ones.
+  void store_bits(const Channels& c, const uint32x4_t lanes[2], int pixel, void* to) const {
+    static const uint32_t kBit[4] = {1, 2, 4, 8};
+    unsigned bits = 0;
+    for (int i = 0; i < 2; i++) bits |= vaddvq_u32(vandq_u32(lanes[i], vld1q_u32(kBit))) << (4 * i);
+    if (c.valid < 8) bits &= (1u << c.valid) - 1;
+    static_cast<uint8_t*>(to)[static_cast<size_t>(pixel) * 4 * words_for(emit_.channels) + c.first / 8] =
+        static_cast<uint8_t>(bits);
+  }
+
+  const Emit emit_;
   void* output_;
 };
 
@@ -240,8 +246,21 @@ void pack_int8(const int8_t* in, size_t words, int8_t zero_point, uint32_t* out)
   }
 }
 
+void largest(const float* const* in, int count, size_t size, float* out) {
+  size_t i = 0;
+  for (; i + 4 <= size; i += 4) {
+    float32x4_t most = vdupq_n_f32(-INFINITY);
+    for (int k = 0; k < count; k++) most = vmaxnmq_f32(most, vld1q_f32(in[k] + i));   // the number, if one is NaN
+    vst1q_f32(out + i, most);
+  }
+  for (; i < size; i++) {
+    out[i] = -INFINITY;
+    for (int k = 0; k < count; k++) out[i] = in[k][i] > out[i] ? in[k][i] : out[i];
+  }
+}
+
 // Blocks of 8 or 16 channels, as the emitter wants them.
-const Kernel kNeon = {8, 2, classic, Vector::kPixels, false, make_planes<Vector>, shared_run<Vector>, pack_float, pack_int8};
+const Kernel kNeon = {8, 2, classic, Vector::kPixels, false, make_planes<Vector>, shared_run<Vector>, pack_float, pack_int8, largest};
 
 }  // namespace
 

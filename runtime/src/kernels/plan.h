@@ -24,7 +24,7 @@ struct Block {
 // From popcounts to outputs. The arrays have 64 more elements than channels, so that vectors may be read.
 struct Emit {
   Output output;
-  bool plain;    // floats, no clamp that has an effect and no corrections
+  bool plain;    // floats, no clamp that has an effect, no corrections and no tail
   int channels;
   const float* multiplier;
   const float* multiplier2;    // doubled, where plain: then popcounts need not be, with the same result
@@ -36,6 +36,7 @@ struct Emit {
   int32_t clamp_min, clamp_max;
   const int32_t* corrections;      // rows of corrections of the doubled popcount: pixels with zero padding
   const int32_t* correction_row;   // per pixel the offset of its row or -1; null: no pixel has one
+  Tail tail;                       // of the present run
 };
 
 struct Plan {
@@ -79,6 +80,7 @@ struct Kernel {
 
   void (*pack_float)(const float* in, size_t words, uint32_t* out);
   void (*pack_int8)(const int8_t* in, size_t words, int8_t zero_point, uint32_t* out);
+  void (*largest)(const float* const* in, int count, size_t size, float* out);
 };
 
 const Kernel& portable_kernel();
@@ -100,9 +102,11 @@ static constexpr int max_codewords(int row_pixels) { return 255 / (row_pixels / 
 static constexpr int kMaxLaneCodewords = 64, kLaneOutputs = 64;
 static constexpr int table_stride(int codewords) { return codewords > 32 ? 64 : 32; }
 static constexpr int kTile = 16;   // pixels that are summed at once, in 16 of 32 registers
-// Numbers of 16 bits: the windows of a tile, and in all: the sums of a tile and the windows of four.
-static constexpr size_t tile_windows(int channels_in) { return (static_cast<size_t>(channels_in) + 7) / 8 * 8 * kTile; }
-static constexpr size_t lanes_scratch(int channels_in) { return kTile * 64 + 4 * tile_windows(channels_in); }
+static constexpr int kWindows = 64;   // pixels whose windows are cut out at once
+// Numbers of 16 bits: the sums of a tile and the windows.
+static constexpr size_t lanes_scratch(int channels_in) {
+  return kTile * kLaneOutputs + (static_cast<size_t>(channels_in) + 7) / 8 * 8 * kWindows;
+}
 // Input channels whose rows are in memory at once: a multiple of 8; 9 * 24 fits a byte, and the rows a first-level cache.
 static constexpr int shared_channels(int row_pixels, int codewords) {
   const int fitting = 32768 / (row_pixels * codewords) / 8 * 8;

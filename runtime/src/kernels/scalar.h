@@ -18,22 +18,32 @@ inline int8_t round_to_int8(float value) {
   return static_cast<int8_t>(roundf(value));   // half away from zero
 }
 
+inline void set_bit(const Emit& emit, int channel, int pixel, uint32_t* bits) {
+  bits[static_cast<size_t>(pixel) * words_for(emit.channels) + channel / 32] |= uint32_t{1} << (channel % 32);
+}
+
 inline void emit_scalar(const Emit& emit, int32_t doubled, int channel, int pixel, void* output) {
   if (emit.correction_row && emit.correction_row[pixel] >= 0)
     doubled += emit.corrections[emit.correction_row[pixel] + channel];
   const size_t at = static_cast<size_t>(pixel) * emit.channels + channel;
   if (emit.output == Output::kBits) {
-    if (doubled > emit.thresholds[channel])
-      static_cast<uint32_t*>(output)[static_cast<size_t>(pixel) * words_for(emit.channels) + channel / 32] |=
-          uint32_t{1} << (channel % 32);
+    if (doubled > emit.thresholds[channel]) set_bit(emit, channel, pixel, static_cast<uint32_t*>(output));
     return;
   }
   int32_t x = doubled < emit.clamp_max ? doubled : emit.clamp_max;
   x = x > emit.clamp_min ? x : emit.clamp_min;
   const float product = static_cast<float>(x) * emit.multiplier[channel];
-  const float value = product + emit.bias[channel];
-  if (emit.output == Output::kFloat) static_cast<float*>(output)[at] = value;
-  else static_cast<int8_t*>(output)[at] = round_to_int8(value);
+  float value = product + emit.bias[channel];
+  if (emit.output == Output::kInt8) {
+    static_cast<int8_t*>(output)[at] = round_to_int8(value);
+    return;
+  }
+  if (emit.tail.addend) {
+    value += emit.tail.addend[at];
+    value = value < emit.tail.least ? emit.tail.least : value;   // NaN stays
+  }
+  static_cast<float*>(output)[at] = value;
+  if (emit.tail.signs && value < 0) set_bit(emit, channel, pixel, emit.tail.signs);
 }
 
 inline int xor_popcount(const uint32_t* a, const uint32_t* b, int words) {
@@ -77,7 +87,15 @@ void pack_int8_scalar(const int8_t* in, size_t words, int8_t zero_point, uint32_
   }
 }
 
-const Kernel kScalar = {0, 0, classic_scalar, 0, false, nullptr, nullptr, pack_float_scalar, pack_int8_scalar};
+void largest_scalar(const float* const* in, int count, size_t size, float* out) {
+  for (size_t i = 0; i < size; i++) {
+    float most = -INFINITY;
+    for (int k = 0; k < count; k++) most = in[k][i] > most ? in[k][i] : most;   // no NaN is more
+    out[i] = most;
+  }
+}
+
+const Kernel kScalar = {0, 0, classic_scalar, 0, false, nullptr, nullptr, pack_float_scalar, pack_int8_scalar, largest_scalar};
 
 }  // namespace
 }  // namespace larq_sks

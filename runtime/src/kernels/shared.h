@@ -143,8 +143,9 @@ inline void transpose16(typename V::Type* v) {
 }
 
 template <class V, bool kFull, class Emitter>
-inline void emit_sums(const Plan& plan, const uint8_t* sums, int pixel, int last, const Emitter& emitter) {
+__attribute__((noinline)) void emit_sums(const Plan& plan, const uint8_t* sums, int pixel, int last, const Emitter& original) {
   constexpr int W = V::kPixels;
+  const Emitter emitter = original;   // in registers, as no store through a pointer can change it
   for (int channel = 0; channel < plan.emit.channels; channel += kSharedOutputs, sums += kSharedOutputs * 2 * W) {
     const auto channels = emitter.channels(channel);
     for (int odd = 0; odd < 2; odd++) {

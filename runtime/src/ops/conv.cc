@@ -85,6 +85,8 @@ class Conv2d final : public Op {
     conv_ = std::make_unique<Conv>(spec, node.settings.isa, node.settings.algorithm);
   }
 
+  Role role() const override { return output_ == Output::kFloat ? Role::kFloatConv : Role::kOther; }
+
   Shape prepare(const Shape& input, int threads) override {
     if (input.rank != 4 || input.last() != words_for(channels_in_))
       fail("input must have 4 dimensions, the last of ", words_for(channels_in_), " words for ", channels_in_,
@@ -105,8 +107,8 @@ class Conv2d final : public Op {
     return output;
   }
 
-  void run(const void* input, void* output, ThreadPool* pool) override {
-    conv_->run(static_cast<const uint32_t*>(input), output, pool);
+  void run(const void* input, void* output, const Tail& tail, ThreadPool* pool) override {
+    conv_->run(static_cast<const uint32_t*>(input), output, pool, tail);
   }
 
  private:

@@ -48,7 +48,7 @@ class Dequantize final : public Op {
     return output;
   }
 
-  void run(const void* input, void* output, ThreadPool*) override {
+  void run(const void* input, void* output, const Tail&, ThreadPool*) override {
     const auto* words = static_cast<const uint32_t*>(input);
     if (type_ == kTfLiteFloat32)
       unpack(words, rows_, channels_, 1.0f, -1.0f, static_cast<float*>(output));

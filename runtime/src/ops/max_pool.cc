@@ -30,7 +30,7 @@ class MaxPool final : public Op {
     return output_ = make_shape(output_.dims.data(), 4, "output");
   }
 
-  void run(const void* input, void* output, ThreadPool*) override {
+  void run(const void* input, void* output, const Tail&, ThreadPool*) override {
     const auto [batch, height, width, words] = dims(input_);
     const auto* image = static_cast<const uint32_t*>(input);
     auto* pixel = static_cast<uint32_t*>(output);

@@ -20,6 +20,8 @@ class Quantize final : public Op {
       fail("output must be int32, and is ", type_name(node.output()->type));
   }
 
+  Role role() const override { return type_ == kTfLiteFloat32 ? Role::kSigns : Role::kOther; }
+
   Shape prepare(const Shape& input, int) override {
     channels_ = input.last();
     rows_ = static_cast<size_t>(input.elements() / channels_);
@@ -28,7 +30,7 @@ class Quantize final : public Op {
     return output;
   }
 
-  void run(const void* input, void* output, ThreadPool*) override {
+  void run(const void* input, void* output, const Tail&, ThreadPool*) override {
     auto* words = static_cast<uint32_t*>(output);
     if (type_ == kTfLiteFloat32)
       pack_float(isa_, static_cast<const float*>(input), rows_, channels_, words);

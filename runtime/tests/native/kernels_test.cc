@@ -166,6 +166,36 @@ std::vector<uint8_t> naive(const Layer& l, int out_h, int out_w) {
 
 int shared_layers = 0;
 
+// An addition and packing of signs in the convolution against the same done after it.
+void check_tail(const Layer& l, Conv& conv, const std::vector<uint8_t>& expected, ThreadPool* pool, Isa isa) {
+  const int channels = l.spec.channels_out;
+  const size_t words = words_for(channels);
+  std::vector<float> plain(expected.size() / sizeof(float)), addend(plain.size());
+  std::memcpy(plain.data(), expected.data(), expected.size());
+  for (size_t i = 0; i < plain.size(); i++)   // of all signs and kinds, and sums of 0
+    addend[i] = coin(8) ? one_of({-plain[i], 0.0f, -0.0f, INFINITY, -INFINITY, NAN}) : 0.5f * between(-200, 200);
+  const float least = coin() ? 0.0f : -INFINITY;
+  for (const bool adds : {false, true})
+    for (const bool packs : {false, true}) {
+      std::vector<float> sums = plain;
+      std::vector<uint32_t> signs(sums.size() / channels * words, 0);
+      for (size_t i = 0; i < sums.size(); i++) {
+        if (adds) sums[i] += addend[i];
+        if (adds && sums[i] < least) sums[i] = least;
+        if (sums[i] < 0) signs[i / channels * words + i % channels / 32] |= uint32_t{1} << (i % channels % 32);
+      }
+      std::vector<float> output(sums.size());
+      std::vector<uint32_t> packed(signs.size(), 0xa5a5a5a5);
+      conv.run(l.input_words.data(), output.data(), pool, {adds ? addend.data() : nullptr, least, packs ? packed.data() : nullptr});
+      for (size_t i = 0; i < sums.size(); i++)
+        CHECK(std::memcmp(&output[i], &sums[i], sizeof(float)) == 0 || (std::isnan(output[i]) && std::isnan(sums[i])),
+              "output %zu is %g, not %g: %s %s", i, output[i], sums[i], isa_name(isa), describe(l).c_str());
+      for (size_t i = 0; i < signs.size(); i++)
+        CHECK(packed[i] == (packs ? signs[i] : 0xa5a5a5a5), "word %zu of signs is %x, not %x: %s %s", i, packed[i], signs[i],
+              isa_name(isa), describe(l).c_str());
+    }
+}
+
 void check_layer(const Layer& l, Isa isa, Algorithm algorithm, ThreadPool* pool) {
   Conv conv(l.spec, isa, algorithm);
   const int threads = pool ? pool->size() : 1;
@@ -187,6 +217,7 @@ void check_layer(const Layer& l, Isa isa, Algorithm algorithm, ThreadPool* pool)
       CHECK(output[expected.size() + i] == 0xa5, "written behind the output: %s %s", isa_name(isa), describe(l).c_str());
   }
   shared_layers += conv.algorithm() == Algorithm::kShared;
+  if (l.spec.output == Output::kFloat) check_tail(l, conv, expected, pool, isa);
 }
 
 void test_layers(Isa isa, int layers) {
@@ -329,6 +360,25 @@ void test_pack(Isa isa) {
   }
 }
 
+void test_largest(Isa isa) {
+  for (const int count : {1, 2, 4, 9})
+    for (const size_t size : {1, 7, 8, 15, 16, 17, 100}) {
+      std::vector<std::vector<float>> rows(count, std::vector<float>(size));   // of their exact size
+      std::vector<const float*> in;
+      for (auto& row : rows) {
+        for (float& f : row) f = coin(4) ? one_of({INFINITY, -INFINITY, NAN, -0.0f}) : static_cast<float>(between(-9, 9));
+        in.push_back(row.data());
+      }
+      std::vector<float> out(size);
+      largest(isa, in.data(), count, size, out.data());
+      for (size_t i = 0; i < size; i++) {
+        float most = -INFINITY;
+        for (const auto& row : rows) most = std::fmax(most, row[i]);
+        CHECK(out[i] == most, "%s: %d rows, place %zu of %zu is %g, not %g", isa_name(isa), count, i, size, out[i], most);
+      }
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -341,6 +391,7 @@ int main(int argc, char** argv) {
       continue;
     }
     test_pack(isa);
+    test_largest(isa);
     test_int8(isa);
     test_extremes(isa);
     test_layers(isa, layers);

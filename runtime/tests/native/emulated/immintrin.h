@@ -17,6 +17,12 @@ inline simde__m512i emulated_mask_loadu_epi8(simde__m512i source, uint64_t mask,
     if (mask >> i & 1) lanes[i] = static_cast<const int8_t*>(from)[i];
   return simde_mm512_loadu_si512(lanes);
 }
+inline simde__m512 emulated_maskz_loadu_ps(uint16_t mask, const void* from) {
+  float lanes[16] = {};
+  for (int i = 0; i < 16; i++)
+    if (mask >> i & 1) std::memcpy(&lanes[i], static_cast<const char*>(from) + 4 * i, 4);
+  return simde_mm512_loadu_ps(lanes);
+}
 inline void emulated_mask_storeu_ps(void* to, uint16_t mask, simde__m512 value) {
   float lanes[16];
   simde_mm512_storeu_ps(lanes, value);
@@ -67,8 +73,10 @@ inline simde__m512 emulated_truncated(simde__m512 value) {
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
 #undef _mm512_mask_loadu_epi8
+#undef _mm512_maskz_loadu_ps
 #undef _mm512_mask_storeu_ps
 #undef _mm512_mask_cvtsepi32_storeu_epi8
 #define _mm512_mask_loadu_epi8 emulated_mask_loadu_epi8
+#define _mm512_maskz_loadu_ps emulated_maskz_loadu_ps
 #define _mm512_mask_storeu_ps emulated_mask_storeu_ps
 #define _mm512_mask_cvtsepi32_storeu_epi8 emulated_mask_cvtsepi32_storeu_epi8

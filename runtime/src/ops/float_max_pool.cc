@@ -1,0 +1,72 @@
+// MAX_POOL_2D of floats. A NaN counts as less than any number.
+#include <algorithm>
+#include <vector>
+
+#include "../error.h"
+#include "../op.h"
+
+namespace larq_sks {
+namespace {
+
+class FloatMaxPool final : public Op {
+ public:
+  FloatMaxPool(Isa isa, const Window& rows, const Window& columns) : isa_(isa), rows_(rows), columns_(columns) {}
+
+  Shape prepare(const Shape& input, int) override {
+    if (input.rank != 4) fail("input must have 4 dimensions, and has ", input.rank);
+    input_ = output_ = input;
+    output_.dims[1] = rows_.outputs(input.dims[1]);
+    output_.dims[2] = columns_.outputs(input.dims[2]);
+    return output_ = make_shape(output_.dims.data(), 4, "output");
+  }
+
+  void run(const void* input, void* output, const Tail&, ThreadPool* pool) override {
+    struct Job {
+      const FloatMaxPool* op;
+      const float* input;
+      float* output;
+      int parts;
+    } job{this, static_cast<const float*>(input), static_cast<float*>(output), pool ? pool->size() : 1};
+    const auto run_part = [](void* context, int i) {
+      const Job& j = *static_cast<Job*>(context);
+      const int64_t rows = int64_t{j.op->output_.dims[0]} * j.op->output_.dims[1];
+      j.op->run_rows(j.input, j.output, static_cast<int>(rows * i / j.parts), static_cast<int>(rows * (i + 1) / j.parts));
+    };
+    if (pool) pool->run(job.parts, run_part, &job);
+    else run_part(&job, 0);
+  }
+
+ private:
+  // Rows of the output, counted over the batch.
+  void run_rows(const float* input, float* output, int first, int last) const {
+    const int height = input_.dims[1], width = input_.dims[2], out_height = output_.dims[1], out_width = output_.dims[2];
+    const size_t channels = static_cast<size_t>(input_.dims[3]), line = width * channels;
+    output += static_cast<size_t>(first) * out_width * channels;
+    // Where windows move by one pixel and are whole, the pixels of a row are as good as channels of one.
+    const int together = columns_.stride == 1 && columns_.padded(width) == width ? out_width : 1;
+    std::vector<const float*> taps;
+    for (int row = first; row < last; ++row) {
+      const float* image = input + static_cast<size_t>(row / out_height) * height * line;
+      const auto [top, bottom] = rows_.inside(row % out_height, height);
+      for (int x = 0; x < out_width; x += together, output += together * channels) {
+        const auto [left, right] = columns_.inside(x, width);
+        taps.clear();
+        for (int y = top; y < bottom; ++y)
+          for (int tap = left; tap < right; ++tap) taps.push_back(image + y * line + tap * channels);
+        largest(isa_, taps.data(), static_cast<int>(taps.size()), together * channels, output);
+      }
+    }
+  }
+
+  Isa isa_;
+  Window rows_, columns_;
+  Shape input_, output_;
+};
+
+}  // namespace
+
+std::unique_ptr<Op> make_float_max_pool(Isa isa, const Window& rows, const Window& columns) {
+  return std::make_unique<FloatMaxPool>(isa, rows, columns);
+}
+
+}  // namespace larq_sks
