@@ -106,10 +106,11 @@ std::vector<T> constant(const TfLiteTensor* tensor, const std::vector<int>& shap
          tensor->dims == nullptr ? "none" : text_of(tensor->dims->data, tensor->dims->size));
   if (tensor->allocation_type != kTfLiteMmapRo || tensor->data == nullptr || tensor->sparsity != nullptr)
     fail(what, " must be a dense constant");
+  // Before there is memory for what the shape promises.
+  const size_t bytes = make_shape(shape.data(), rank, what).elements() * sizeof(T);
+  if (tensor->bytes != bytes) fail(what, " must have ", bytes, " bytes, and has ", tensor->bytes);
   // Copied because a file may hold it at any address, and because the file may go before we do.
-  std::vector<T> values(make_shape(shape.data(), rank, what).elements());
-  if (tensor->bytes != values.size() * sizeof(T))
-    fail(what, " must have ", values.size() * sizeof(T), " bytes, and has ", tensor->bytes);
+  std::vector<T> values(bytes / sizeof(T));
   std::memcpy(values.data(), tensor->data, tensor->bytes);
   return values;
 }

@@ -1,10 +1,12 @@
-// A fuzzer, for libFuzzer: one operator with options, constants and shapes that the fuzzer makes, in an
-// interpreter made of nothing but the C ABI. Sanitizers say whether anything is touched that should not be.
+// A fuzzer, for libFuzzer: an operator with options, constants and shapes that the fuzzer makes, and those that
+// may follow a convolution, in an interpreter made of nothing but the C ABI. Sanitizers say whether anything is touched that should not be.
 //
 //   cmake -B build-fuzz -D CMAKE_CXX_COMPILER=clang++ -D LARQ_SKS_FUZZ=ON -D LARQ_SKS_SANITIZE=address,undefined
 //   cmake --build build-fuzz && build-fuzz/fuzz -max_total_time=60
 #include <fuzzer/FuzzedDataProvider.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -17,7 +19,8 @@
 
 namespace {
 
-constexpr size_t kMostBytes = size_t{1} << 17;
+// Of a tensor: what an image and a filter of that size ask for as an inner tensor is 256 MiB.
+constexpr size_t kMostBytes = size_t{1} << 15;
 
 struct Array {  // a TfLiteIntArray
   std::vector<int> words;
@@ -58,7 +61,7 @@ void ignore_error(TfLiteContext*, const char*, ...) {}
 
 size_t element_size(TfLiteType type) { return type == kTfLiteFloat32 || type == kTfLiteInt32 ? 4 : 1; }
 
-// An interpreter with one node.
+// An interpreter of a few nodes. All that the delegate takes over becomes one node.
 class Interpreter {
  public:
   explicit Interpreter(FuzzedDataProvider& data) : data_(data) {
@@ -66,26 +69,26 @@ class Interpreter {
     context_.recommended_num_threads = 1;
     context_.ReportError = ignore_error;
     context_.GetExecutionPlan = [](TfLiteContext* context, TfLiteIntArray** plan) {
-      *plan = of(context).plan_.get();
+      *plan = of(context).plan_->get();
       return kTfLiteOk;
     };
-    context_.GetNodeAndRegistration = [](TfLiteContext* context, int, TfLiteNode** node, TfLiteRegistration** registration) {
-      *node = &of(context).node_;
-      *registration = &of(context).registration_;
+    context_.GetNodeAndRegistration = [](TfLiteContext* context, int number, TfLiteNode** node,
+                                         TfLiteRegistration** registration) {
+      *node = &of(context).nodes_[number]->node;
+      *registration = &of(context).nodes_[number]->registration;
       return kTfLiteOk;
     };
     context_.ResizeTensor = [](TfLiteContext* context, TfLiteTensor* tensor, TfLiteIntArray* dims) {
       return of(context).resize(tensor, dims);
     };
     context_.ReplaceNodeSubsetsWithDelegateKernels = [](TfLiteContext* context, TfLiteRegistration kernel,
-                                                        const TfLiteIntArray*, TfLiteDelegate* delegate) {
-      return of(context).replace(kernel, delegate);
+                                                        const TfLiteIntArray* taken, TfLiteDelegate* delegate) {
+      return of(context).replace(kernel, taken, delegate);
     };
-    registration_.builtin_code = kTfLiteBuiltinCustom;
   }
 
   ~Interpreter() {
-    if (kernel_.free != nullptr && node_.user_data != nullptr) kernel_.free(&context_, node_.user_data);
+    if (kernel_.free != nullptr && kernel_node_.user_data != nullptr) kernel_.free(&context_, kernel_node_.user_data);
   }
 
   int add(TfLiteType type, const std::vector<int>& shape, bool constant) {
@@ -105,24 +108,52 @@ class Interpreter {
     return static_cast<int>(tensors_.size()) - 1;
   }
 
-  void run(const char* name, const std::vector<uint8_t>& options, const std::vector<int>& inputs, int output,
-           TfLiteDelegate* delegate) {
-    inputs_ = std::make_unique<Array>(inputs);
-    outputs_ = std::make_unique<Array>(std::vector<int>{output});
-    node_.inputs = inputs_->get();
-    node_.outputs = outputs_->get();
-    node_.custom_initial_data = options.data();
-    node_.custom_initial_data_size = static_cast<int>(options.size());
-    node_.delegate = delegate;
-    registration_.custom_name = name;
+  void add_node(const char* name, const std::vector<uint8_t>& options, const std::vector<int>& inputs, int output) {
+    Node& node = add_node(kTfLiteBuiltinCustom, inputs, output);
+    node.options = options;
+    node.node.custom_initial_data = node.options.data();
+    node.node.custom_initial_data_size = static_cast<int>(options.size());
+    node.registration.custom_name = name;
+  }
+
+  template <class Params>
+  void add_builtin(int code, const Params& params, const std::vector<int>& inputs, int output) {
+    Node& node = add_node(code, inputs, output);
+    node.options.resize(sizeof(Params));
+    std::memcpy(node.options.data(), &params, sizeof(Params));
+    node.node.builtin_data = node.options.data();
+  }
+
+  void run(const std::vector<int>& outputs, TfLiteDelegate* delegate) {
+    std::vector<int> numbers;
+    for (size_t i = 0; i < nodes_.size(); ++i) numbers.push_back(static_cast<int>(i));
+    plan_ = std::make_unique<Array>(numbers);
+    outputs_ = std::make_unique<Array>(outputs);
+    kernel_node_.delegate = delegate;
     context_.tensors = tensors_.data();
     context_.tensors_size = tensors_.size();
     if (delegate->Prepare(&context_, delegate) != kTfLiteOk || kernel_.prepare == nullptr) return;
     for (int i = 0; i < 2; ++i)
-      if (kernel_.prepare(&context_, &node_) == kTfLiteOk) kernel_.invoke(&context_, &node_);
+      if (kernel_.prepare(&context_, &kernel_node_) == kTfLiteOk) kernel_.invoke(&context_, &kernel_node_);
   }
 
  private:
+  struct Node {
+    Array inputs, outputs;
+    std::vector<uint8_t> options;
+    TfLiteNode node{};
+    TfLiteRegistration registration{};
+  };
+
+  Node& add_node(int code, const std::vector<int>& inputs, int output) {
+    nodes_.push_back(std::make_unique<Node>(Node{Array(inputs), Array({output}), {}, {}, {}}));
+    Node& node = *nodes_.back();
+    node.node.inputs = node.inputs.get();
+    node.node.outputs = node.outputs.get();
+    node.registration.builtin_code = code;
+    return node;
+  }
+
   static Interpreter& of(TfLiteContext* context) { return *static_cast<Interpreter*>(context->impl_); }
 
   // Of exactly that size, so that the address sanitizer sees a step beyond.
@@ -146,19 +177,20 @@ class Interpreter {
     return kTfLiteOk;
   }
 
-  TfLiteStatus replace(const TfLiteRegistration& kernel, TfLiteDelegate* delegate) {
+  TfLiteStatus replace(const TfLiteRegistration& kernel, const TfLiteIntArray* taken, TfLiteDelegate* delegate) {
     kernel_ = kernel;
-    TfLiteDelegateParams params{delegate, plan_.get(), inputs_->get(), outputs_->get()};
-    node_.user_data = kernel_.init(&context_, reinterpret_cast<const char*>(&params), 0);
+    Array numbers(std::vector<int>(taken->data, taken->data + taken->size)), inputs({});
+    TfLiteDelegateParams params{delegate, numbers.get(), inputs.get(), outputs_->get()};
+    kernel_node_.user_data = kernel_.init(&context_, reinterpret_cast<const char*>(&params), 0);
     return kTfLiteOk;
   }
 
   FuzzedDataProvider& data_;
   TfLiteContext context_{};
-  TfLiteNode node_{};
-  TfLiteRegistration registration_{}, kernel_{};
-  Array plan_{{0}};
-  std::unique_ptr<Array> inputs_, outputs_;
+  std::vector<std::unique_ptr<Node>> nodes_;
+  TfLiteNode kernel_node_{};
+  TfLiteRegistration kernel_{};
+  std::unique_ptr<Array> plan_, outputs_;
   std::vector<TfLiteTensor> tensors_;
   std::vector<std::unique_ptr<Array>> dims_;
   std::vector<std::unique_ptr<void, decltype(&std::free)>> memory_;
@@ -181,7 +213,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   const int groups = data.ConsumeBool() ? 1 : number(1, 3), words = static_cast<int>((int64_t{channels} + 31) / 32);
   const std::vector<int> image{number(1, 3), number(1, 9), number(1, 9), data.ConsumeBool() ? words : number(1, 5)};
   constexpr TfLiteType kOutputs[] = {kTfLiteFloat32, kTfLiteInt8, kTfLiteInt32, kTfLiteBool};
-  const int output = interpreter.add(data.PickValueInArray(kOutputs), {1, 1, 1, number(1, 100)}, false);
+  // The shape of outputs in the file, which is theirs without strides and with padding.
+  const std::vector<int> told = data.ConsumeBool() ? std::vector{image[0], image[1], image[2], out}
+                                                   : std::vector{1, 1, 1, number(1, 100)};
+  const int output = interpreter.add(data.PickValueInArray(kOutputs), told, false);
   std::map<std::string, int32_t> options{
       {"channels_in", channels},
       {"dilation_height_factor", number(1, 3)},
@@ -245,11 +280,53 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     for (int i = data.ConsumeIntegralInRange(1, 4); i > 0; --i)
       written[data.ConsumeIntegralInRange<size_t>(0, written.size() - 1)] = data.ConsumeIntegral<uint8_t>();
 
-  char isa[] = "isa", kernel[] = "kernel", automatic[] = "auto", portable[] = "portable", shared[] = "shared";
-  char* keys[] = {isa, kernel};
-  char* values[] = {data.ConsumeBool() ? automatic : portable, data.ConsumeBool() ? automatic : shared};
+  interpreter.add_node(name, written, inputs, output);
+
+  // What may follow, each reading an earlier output; not after shapes that no interpreter has memory for, of which
+  // inner tensors would be made.
+  std::vector<int> outputs{output};
+  bool real = true;
+  for (const auto& shape : {image, told}) {
+    double elements = 1;
+    for (const int dim : shape) elements *= dim > 0 ? dim : kMostBytes;
+    real = real && elements < kMostBytes;
+  }
+  for (int i = real ? data.ConsumeIntegralInRange(0, 3) : 0; i > 0; --i) {
+    const int from = data.PickValueInArray(std::array{outputs.front(), outputs.back()});
+    int to;
+    switch (data.ConsumeIntegralInRange(0, 2)) {
+      case 0: {
+        const int other = data.ConsumeBool() ? outputs.front() : interpreter.add(pick(kTfLiteFloat32), told, false);
+        to = interpreter.add(pick(kTfLiteFloat32), told, false);
+        interpreter.add_builtin(kTfLiteBuiltinAdd, TfLiteAddParams{number(0, 1)},
+                                data.ConsumeBool() ? std::vector{from, other} : std::vector{other, from}, to);
+        break;
+      }
+      case 1:
+        to = interpreter.add(pick(kTfLiteInt32), told, false);
+        interpreter.add_node("LceQuantize", {}, {from}, to);
+        break;
+      default:
+        to = interpreter.add(pick(kTfLiteFloat32), told, false);
+        interpreter.add_builtin(kTfLiteBuiltinMaxPool2d,
+                                TfLitePoolParams{number(1, 2), number(1, 3), number(1, 3), number(1, 4), number(1, 4), 0},
+                                {from}, to);
+    }
+    outputs.push_back(to);
+  }
+  std::vector<int> outer{outputs.back()};
+  for (const int tensor : outputs)
+    if (tensor != outputs.back() && data.ConsumeBool()) outer.push_back(tensor);
+
+  static const char* const kIsas[] = {"auto", "portable", "popcnt", "avx2", "avx512"};
+  static const char* const kKernels[] = {"auto", "classic", "shared"};
+  std::string isa = data.PickValueInArray(kIsas), kernel = data.PickValueInArray(kKernels);
+  char isa_key[] = "isa", kernel_key[] = "kernel";
+  char* keys[] = {isa_key, kernel_key};
+  char* values[] = {isa.data(), kernel.data()};
   TfLiteDelegate* delegate = tflite_plugin_create_delegate(keys, values, 2, nullptr);
-  interpreter.run(name, written, inputs, output, delegate);
+  if (delegate == nullptr) return 0;  // not on this CPU
+  interpreter.run(outer, delegate);
   tflite_plugin_destroy_delegate(delegate);
   return 0;
 }
