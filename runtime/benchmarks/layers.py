@@ -3,6 +3,7 @@
 Needs larq-compute-engine; ai-edge-litert for the int8 figures that count, as TensorFlow's older XNNPACK is slower.
 
 taskset -c 1 python layers.py --output results/CPU/layers
+taskset -c 1 python layers.py --no-amx --output results/CPU/layers_no_amx
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import larq as lq
 import larq_compute_engine
 import numpy as np
 import tensorflow as tf
-from measure import LCE_SETTINGS, Record, alternate, best, lce, quartiles, ratio, stock
+from measure import LCE_SETTINGS, Record, alternate, best, lce, quartiles, ratio, stock, without_amx
 
 SIZES = {64: 56, 128: 28, 256: 14, 512: 7}
 """Channels, and the size of the image that they have in a residual network."""
@@ -76,11 +77,15 @@ def main() -> None:
         default=Path(tempfile.gettempdir()),
         help="folder in which files are kept",
     )
+    parser.add_argument("--isa", default="auto", help="our kernels' instruction set")
+    parser.add_argument("--no-amx", action="store_true", help="int8 without AMX")
     parser.add_argument("--output", help="writes OUTPUT.log and OUTPUT.json")
     args = parser.parse_args()
+    if args.no_amx:
+        without_amx()
     record = Record(args.output)
     record.print(
-        f"3x3 layers, n = {args.codewords}, 1 thread; ms of its processor time: median (quartiles)"
+        f"3x3 layers, n = {args.codewords}, isa {args.isa}, 1 thread; ms of its processor time: median (quartiles)"
     )
     for channels, size in SIZES.items():
         data = cached(
@@ -89,7 +94,8 @@ def main() -> None:
         int8 = cached(args.models, f"layer{channels}_int8", int8_layer, channels)
         calls = {name: lce(data, **settings) for name, settings in LCE_SETTINGS.items()}
         calls |= {
-            kernel: stock(data, num_threads=1, kernel=kernel) for kernel in ("classic", "shared")
+            kernel: stock(data, num_threads=1, kernel=kernel, isa=args.isa)
+            for kernel in ("classic", "shared")
         }
         calls["int8, XNNPACK"] = stock(int8)
         expected = np.asarray(calls["LCE default"]()).ravel()
@@ -98,7 +104,7 @@ def main() -> None:
                 raise AssertionError(
                     f"{kernel} kernels do not give LCE's outputs for {channels} channels"
                 )
-        times = alternate(calls, args.seconds)
+        times, _ = alternate(calls, args.seconds)
         record.figures[f"{channels} channels"] = times
         lce_best = best(times, LCE_SETTINGS)
         record.print(f"{channels} channels, {size}x{size}, {len(times['shared'])} rounds")
@@ -110,14 +116,6 @@ def main() -> None:
             f"/ shared {ratio(times, lce_best, 'shared'):.2f}; int8 / classic {ratio(times, 'int8, XNNPACK', 'classic'):.2f}, "
             f"/ shared {ratio(times, 'int8, XNNPACK', 'shared'):.2f}"
         )
-    record.print(
-        "AVX-512 and NEON: "
-        + (
-            "see the features above"
-            if record.figures["machine"]["features"]["avx512_vpopcntdq"]
-            else "not measured, this CPU lacks them"
-        )
-    )
     record.write()
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import importlib
 import json
 import os
 import platform
 import statistics
+import struct
 import sys
 import time
 from datetime import datetime, timezone
@@ -28,8 +31,10 @@ FEATURES = (
     "avx512vbmi",
     "asimd",
     "asimddp",
+    "avx512_vnni",
+    "amx_int8",
 )
-"""What the kernels use or might, as Linux names it."""
+"""What our kernels use or might, and the last two XNNPACK's for int8, as Linux names it."""
 
 PACKAGES = ("tensorflow", "tensorflow-cpu", "larq-compute-engine", "ai-edge-litert")
 
@@ -110,18 +115,53 @@ def _noise(shapes, types) -> list[np.ndarray]:
     ]
 
 
-def alternate(calls: dict, seconds: float, clock=time.thread_time) -> dict[str, list[float]]:
-    """Milliseconds of each call, in rounds of one call each. The default clock is the calling thread's processor time."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+def without_amx() -> None:
+    """Makes Linux refuse this process the tiles of AMX, so that XNNPACK takes its kernels for AVX-512 VNNI."""
+    ask, permission = (
+        158,
+        0x1023,
+    )  # the system call arch_prctl, and its ARCH_REQ_XCOMP_PERM, on x86-64
+    load, equal, answer = 0x20, 0x15, 0x06
+    steps = [
+        (load, 0, 0, 0),  # the number of the system call
+        (equal, 0, 3, ask),
+        (load, 0, 0, 16),  # its first argument
+        (equal, 0, 1, permission),
+        (answer, 0, 0, 0x00050000 | errno.EPERM),
+        (answer, 0, 0, 0x7FFF0000),  # allowed
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    # PR_SET_NO_NEW_PRIVS, then PR_SET_SECCOMP with a filter.
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+        raise OSError(ctypes.get_errno(), "the filter was refused")
+
+
+AGAIN = 3
+"""Calls of a round that are counted: those after the first, which finds in the caches what others left there."""
+
+
+def alternate(calls: dict, seconds: float, clock=time.thread_time) -> tuple[dict, dict]:
+    """Milliseconds of calls in rounds: for each name a round's median of `AGAIN` calls, and its first call.
+
+    The default clock is the calling thread's processor time.
+    """
+    again: dict[str, list[float]] = {name: [] for name in calls}
+    first: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(next(iter(times.values()))) < 10:
+    while time.perf_counter() < end or len(next(iter(again.values()))) < 10:
         for name, call in calls.items():
-            start = clock()
-            call()
-            times[name].append(1000 * (clock() - start))
-    return times
+            times = []
+            for _ in range(1 + AGAIN):
+                start = clock()
+                call()
+                times.append(1000 * (clock() - start))
+            first[name].append(times[0])
+            again[name].append(statistics.median(times[1:]))
+    return again, first
 
 
 def quartiles(times: list[float]) -> tuple[float, float, float]:

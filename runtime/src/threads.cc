@@ -1,5 +1,6 @@
 #include "threads.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -35,7 +36,7 @@ struct ThreadPool::Impl {
   std::condition_variable work, done;
   void (*task)(void*, int) = nullptr;
   void* context = nullptr;
-  int count = 0, next = 0;
+  std::vector<bool> taken;   // for each task of this call
   std::atomic<int> unfinished{0};
   std::atomic<unsigned> calls{0};   // of run, and one for the end
   bool stop = false;
@@ -53,18 +54,22 @@ struct ThreadPool::Impl {
     for (std::thread& thread : threads) thread.join();
   }
 
-  // Takes tasks until there are none; the lock is released while one runs.
-  void take_tasks(std::unique_lock<std::mutex>& lock) {
-    while (next < count) {
-      const int i = next++;
+  // Takes tasks until there are none; the lock is released while one runs. A thread's own task comes first: from
+  // call to call it is about the same memory, which is then in the cache of the same core.
+  void take_tasks(std::unique_lock<std::mutex>& lock, size_t own) {
+    for (;;) {
+      size_t i = own;
+      if (i >= taken.size() || taken[i]) i = std::find(taken.begin(), taken.end(), false) - taken.begin();
+      if (i == taken.size()) return;
+      taken[i] = true;
       lock.unlock();
-      task(context, i);
+      task(context, static_cast<int>(i));
       lock.lock();
       if (--unfinished == 0) done.notify_one();
     }
   }
 
-  void serve() {
+  void serve(size_t own) {
     unsigned seen = 0;
     for (;;) {
       look([&] { return calls != seen; });
@@ -74,13 +79,13 @@ struct ThreadPool::Impl {
       sleepers--;
       if (stop) return;
       seen = calls;
-      take_tasks(lock);
+      take_tasks(lock, own);
     }
   }
 };
 
 ThreadPool::ThreadPool(int size) : impl_(new Impl) {
-  for (int i = 1; i < size; i++) impl_->threads.emplace_back(&Impl::serve, impl_.get());
+  for (int i = 1; i < size; i++) impl_->threads.emplace_back(&Impl::serve, impl_.get(), static_cast<size_t>(i));
 }
 
 ThreadPool::~ThreadPool() = default;
@@ -96,11 +101,11 @@ void ThreadPool::run(int count, void (*task)(void*, int), void* context) {
   std::unique_lock<std::mutex> lock(impl_->mutex);
   impl_->task = task;
   impl_->context = context;
-  impl_->next = 0;
-  impl_->count = impl_->unfinished = count;
+  impl_->taken.assign(count, false);
+  impl_->unfinished = count;
   impl_->calls++;
   if (impl_->sleepers) impl_->work.notify_all();
-  impl_->take_tasks(lock);
+  impl_->take_tasks(lock, 0);
   lock.unlock();
   look([&] { return impl_->unfinished == 0; });
   lock.lock();

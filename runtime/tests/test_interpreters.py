@@ -114,12 +114,14 @@ def test_tensors_that_others_want(stock):
 @pytest.mark.parametrize("shared", [False, True], ids=["own delegates", "one delegate"])
 def test_interpreters_in_parallel(stock, shared):
     data = conv_model(SIGNS, (1, 24, 24, 40))
-    common = larq_sks_runtime.load_delegate(num_threads=2)
+    common = larq_sks_runtime.load_delegate(num_threads=2, kernel="classic")
     images = [_images(1, 24, 24, 40) for _ in range(4)]
     wrong = []
 
     def work(mine):
-        delegate = common if shared else larq_sks_runtime.load_delegate(num_threads=2)
+        delegate = (
+            common if shared else larq_sks_runtime.load_delegate(num_threads=2, kernel="classic")
+        )
         interpreter = STOCK[stock](model_content=data, experimental_delegates=[delegate])
         interpreter.allocate_tensors()
         wanted = _wanted(mine)

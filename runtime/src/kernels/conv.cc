@@ -17,6 +17,7 @@ namespace larq_sks {
 namespace {
 
 constexpr int kSlack = 64;   // elements behind arrays, which vectors read
+constexpr double kWorthAThread = 20000;   // nanoseconds of work; to hand over less takes as long as to do it
 
 int divide_up(int a, int b) { return a / b + (a % b != 0); }
 
@@ -76,6 +77,7 @@ struct Conv::Impl {
   Buffer<uint8_t> tables, indices;
 
   int batch = 0, height = 0, width = 0, pixels = 0;
+  int parts = 1;   // of the work, for threads
   Axis y, x;
   bool padded = false;
   int plane_width = 0;   // of a phase: see make_shared_geometry
@@ -92,7 +94,7 @@ struct Conv::Impl {
   void pack_rows();
   void pack_lanes();
   void make_classic_geometry();
-  void make_shared_geometry(int threads);
+  void make_shared_geometry();
   void make_corrections();
   void fill_padded(const uint32_t* input);
   void fill_planes(const uint32_t* input, int row);
@@ -258,11 +260,15 @@ bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int thread
   if (static_cast<double>(batch) * y.out * x.out * spec.channels_out > limit) return false;
   padded = y.padded != height || x.padded != width;
   const int new_pixels = batch * y.out * x.out;
-  shared = may_share && (algorithm == Algorithm::kShared ||
-                         sharing_pays(isa, spec, static_cast<int>(codewords.codes.size()), new_pixels));
+  const Estimate time = estimate(isa, spec, static_cast<int>(codewords.codes.size()), new_pixels);
+  shared = may_share && (algorithm == Algorithm::kShared || time.shared < time.classic);
+  parts = std::max(threads, 1);
+  // Who asks for an algorithm asks for all threads, too: for tests, whose layers are small.
+  if (algorithm == Algorithm::kAuto)
+    parts = static_cast<int>(std::clamp((shared ? time.shared : time.classic) / kWorthAThread, 1.0, 1.0 * parts));
   if (shared) {
     pack_shared();
-    make_shared_geometry(threads);
+    make_shared_geometry();
   } else {
     pack_classic();
     make_classic_geometry();
@@ -298,7 +304,7 @@ void Conv::Impl::make_classic_geometry() {
   if (padded) padded_input.assign(static_cast<size_t>(batch * y.padded) * row_words, 0);
 }
 
-void Conv::Impl::make_shared_geometry(int threads) {
+void Conv::Impl::make_shared_geometry() {
   // With a stride a row is stored as its phases one after another, so that the inputs of neighbouring
   // outputs are neighbours: input x is at (x % stride) * plane_width + x / stride.
   plane_width = divide_up(static_cast<int>(x.padded), spec.stride_w);
@@ -316,13 +322,13 @@ void Conv::Impl::make_shared_geometry(int threads) {
   plan.plane_stride = static_cast<size_t>(batch * y.padded) * row;
   planes.assign(plan.plane_stride * words * 4 + kSlack, 0);
   if (kernel->channels_in_lanes) {
-    scratch.assign(std::max(threads, 1), Buffer<uint8_t>(lanes_scratch(spec.channels_in) * sizeof(uint16_t)));
+    scratch.assign(parts, Buffer<uint8_t>(lanes_scratch(spec.channels_in) * sizeof(uint16_t)));
     return;
   }
   // The rows, the windows (of which the last may be written a vector too far) and the sums of shared.h.
   const size_t vectors = static_cast<size_t>(plan.channels_together) * plan.codewords + (plan.channels_together / 8 * 9 + 1) +
                          static_cast<size_t>(divide_up(spec.channels_out, kSharedOutputs)) * kSharedOutputs * 2;
-  scratch.assign(std::max(threads, 1), Buffer<uint8_t>(vectors * kernel->row_pixels));
+  scratch.assign(parts, Buffer<uint8_t>(vectors * kernel->row_pixels));
 }
 
 void Conv::Impl::make_corrections() {
@@ -403,11 +409,12 @@ void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool, cons
     const uint32_t* input;
     void* output;
     int parts;
-  } job{this, input, output, pool ? pool->size() : 1};
+  } job{this, input, output, pool ? parts : 1};
   const auto conv_part = [](void* context, int i) {
     const Job& j = *static_cast<Job*>(context);
     Impl& c = *j.conv;
-    const int grain = c.shared ? c.kernel->row_pixels : 8;   // no part but the last has pixels left over
+    // No part but the last has pixels left over.
+    const int grain = !c.shared ? 8 : c.kernel->channels_in_lanes ? kTile : c.kernel->row_pixels;
     const int64_t grains = divide_up(c.pixels, grain);
     const int first = static_cast<int>(std::min<int64_t>(grains * i / j.parts * grain, c.pixels));
     const int last = static_cast<int>(std::min<int64_t>(grains * (i + 1) / j.parts * grain, c.pixels));

@@ -3,7 +3,7 @@
 namespace larq_sks {
 namespace {
 
-// Nanoseconds, of which only the ratios matter.
+// Nanoseconds.
 struct Costs {
   int row_pixels, outputs_together;   // what is computed whole
   // Shared, for each input channel and row of pixels: always, a codeword, an output channel; and an output of a row.
@@ -24,13 +24,14 @@ double divide_up(int a, int b) { return a / b + (a % b != 0); }
 
 }  // namespace
 
-bool sharing_pays(Isa isa, const ConvSpec& spec, int codewords, int pixels) {
+Estimate estimate(Isa isa, const ConvSpec& spec, int codewords, int pixels) {
   const Costs& c = isa == Isa::kAvx512 ? kAvx512 : isa == Isa::kNeon ? kNeon : kAvx2;
   const double together = c.outputs_together * divide_up(spec.channels_out, c.outputs_together);
   const double outputs = 8 * divide_up(spec.channels_out, 8);
   const double row = spec.channels_in * (c.channel + c.codeword * codewords + c.add * together) + c.emit * outputs;
-  const double pixel = outputs * (c.word * 9 * words_for(spec.channels_in) + c.output);
-  return row * divide_up(pixels, c.row_pixels) < pixel * pixels;   // a row is computed whole
+  const double taps = static_cast<double>(spec.kernel_h) * spec.kernel_w;
+  const double pixel = outputs * (c.word * taps * words_for(spec.channels_in / spec.groups) + c.output);
+  return {pixel * pixels, row * divide_up(pixels, c.row_pixels)};   // a row is computed whole
 }
 
 }  // namespace larq_sks

@@ -1,12 +1,14 @@
-// Whether sharing pays.
+// How long a layer takes, as far as the choices between ways to compute it need to know.
 #pragma once
 
 #include "kernels.h"
 
 namespace larq_sks {
 
-// True if the shared kernel is expected to be faster than the classic one, for a 3x3 layer with this
-// number of codewords and pixels of the output.
-bool sharing_pays(Isa isa, const ConvSpec& spec, int codewords, int pixels);
+// Nanoseconds, roughly: of the processors that they were measured on; too few where there are no vectors.
+struct Estimate {
+  double classic, shared;
+};
+Estimate estimate(Isa isa, const ConvSpec& spec, int codewords, int pixels);
 
 }  // namespace larq_sks

@@ -26,7 +26,9 @@ class FloatMaxPool final : public Op {
       const float* input;
       float* output;
       int parts;
-    } job{this, static_cast<const float*>(input), static_cast<float*>(output), pool ? pool->size() : 1};
+    } job{this, static_cast<const float*>(input), static_cast<float*>(output), 1};
+    // Fewer numbers are not worth a thread.
+    if (pool) job.parts = static_cast<int>(std::clamp<int64_t>(output_.elements() >> 16, 1, pool->size()));
     const auto run_part = [](void* context, int i) {
       const Job& j = *static_cast<Job*>(context);
       const int64_t rows = int64_t{j.op->output_.dims[0]} * j.op->output_.dims[1];
