@@ -9,6 +9,8 @@ endif
 
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+RUNTIME := $(VENV)/ready-runtime
+WHEELS := $(VENV)/wheels
 
 # Two test processes share the cores: one thread each for the kernels of TensorFlow and of NumPy.
 PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=2 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
@@ -16,13 +18,13 @@ PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=2 OMP_NUM_THREADS=1 OP
 
 .PHONY: demo test test-slow lint bench bench-files fuzz wheel docs docs-serve has-mkdocs clean
 
-demo: $(READY)
+demo: $(READY) $(RUNTIME)
 	$(BIN)/larq-sks demo $(ARGS)
 
-test: $(READY)
+test: $(READY) $(RUNTIME)
 	$(PYTEST) $(ARGS)
 
-test-slow: $(READY)
+test-slow: $(READY) $(RUNTIME)
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(READY)
@@ -61,6 +63,20 @@ $(READY): setup.cfg pyproject.toml $(wildcard constraints/*.txt)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tensorflow-cpu,plot,analyze,lce,docs,dev]' \
 		--constraint constraints/$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
 	@touch $@
+
+# Needs a C++ compiler. Without one nothing is marked as made: the next call looks for it again.
+$(RUNTIME): $(READY) $(shell find runtime/src runtime/include runtime/python runtime/CMakeLists.txt runtime/pyproject.toml -type f ! -name '*.pyc')
+	@if [ "$$(uname -s)" != Linux ]; then \
+		echo "larq-sks-runtime is left out: it is for Linux."; \
+	elif ! command -v "$${CXX:-c++}" >/dev/null; then \
+		echo "larq-sks-runtime is left out, and so are its tests and times: there is no C++ compiler."; \
+	else \
+		echo "Building larq-sks-runtime by $$(command -v "$${CXX:-c++}")"; \
+		rm -rf $(WHEELS) && \
+		$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEELS) ./runtime && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps $(WHEELS)/*.whl && \
+		touch $@; \
+	fi
 
 clean:
 	rm -rf $(VENV) $(DIST) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

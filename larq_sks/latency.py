@@ -6,6 +6,7 @@ import importlib
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from larq_sks.convert import clone, lce_model, tflite_file, to_larq, to_tflite
 from larq_sks.convert.compact_filters import COMPACT, compacted
+from larq_sks.convert.quiet import without_stderr
 
 _ROUND_SECONDS = 0.03
 """How long a form is run before the next one has its turn."""
@@ -160,12 +162,16 @@ def int8_twin(model: tf.keras.Model) -> bytes:
     shape = (1, *twin.inputs[0].shape[1:])
     function = tf.function(lambda image: twin(image, training=False))
     concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], twin)
+    # Not the model itself, with which the converter would write all that Keras needs to train.
+    module = tf.Module()
+    module.weights = twin.variables
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([_noise(shape)] for _ in range(4))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    return converter.convert()
+    with without_stderr():
+        return converter.convert()
 
 
 def stock_interpreter(data: bytes, threads: int, delegates=()):
@@ -174,11 +180,20 @@ def stock_interpreter(data: bytes, threads: int, delegates=()):
         cls = importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:
         cls = tf.lite.Interpreter
-    interpreter = cls(
-        model_content=data, num_threads=threads, experimental_delegates=list(delegates) or None
-    )
-    interpreter.allocate_tensors()
+    with without_stderr():
+        interpreter = cls(
+            model_content=data, num_threads=threads, experimental_delegates=list(delegates) or None
+        )
+        interpreter.allocate_tensors()
     return interpreter
+
+
+def stock_name() -> str:
+    """Returns whose interpreter `stock_interpreter` makes, with the version."""
+    try:
+        return f"LiteRT {version('ai-edge-litert')}"
+    except PackageNotFoundError:
+        return f"TensorFlow {tf.__version__}"
 
 
 def runtime_interpreter(data: bytes, threads: int):
@@ -213,7 +228,8 @@ def _lce(data: bytes, threads: int) -> Callable[[], None]:
             "Larq Compute Engine is not here. Install it with pip install '.[lce]' in a checkout of "
             f"larq_sks, on Python 3.10 or 3.11. Received: {error}"
         ) from error
-    interpreter = Interpreter(data, threads, use_indirect_bgemm=True, use_xnnpack=True)
+    with without_stderr():
+        interpreter = Interpreter(data, threads, use_indirect_bgemm=True, use_xnnpack=True)
     images = [_noise(shape) for shape in interpreter.input_shapes]
     return lambda: interpreter.predict(images if len(images) > 1 else images[0])
 

@@ -474,3 +474,9 @@ def test_demo_goes_the_whole_way(tmp_path):
         assert name in result.stdout
     assert min(forms, key=lambda name: forms[name]["xz_size"]) == "compact.sks"
     assert "compact.tflite" in forms or "'.[lce]'" in result.stdout
+    timed = {timing["name"]: timing for timing in results["latency"]}
+    if "compact.tflite" in forms:
+        assert {"LCE", "TensorFlow Lite, int8"} <= timed.keys()
+        assert timed["LCE"]["size"] == forms["compact.tflite"]["size"]
+        assert "larq-sks-runtime" in timed or "pip install ./runtime" in result.stdout
+        assert all(t["lower"] <= t["median"] <= t["upper"] for t in timed.values())

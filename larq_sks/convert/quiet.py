@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
+import tempfile
 from collections.abc import Iterator
 
 _VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
@@ -27,3 +29,22 @@ def without_progress() -> Iterator[None]:
         logger.setLevel(level)
         if not is_set:
             del os.environ[_VARIABLE]
+
+
+@contextlib.contextmanager
+def without_stderr() -> Iterator[None]:
+    """Hides what is written to standard error, also by C++ that knows no levels; an error shows it after all."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            hidden.seek(0)
+            os.write(shown, hidden.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from larq_sks.convert.quiet import without_progress
+from larq_sks.convert.quiet import without_progress, without_stderr
 
 PROGRAM = """
 import logging
@@ -46,6 +46,22 @@ def test_warnings_stay_and_what_was_set_comes_back(caplog, monkeypatch):
         assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
     finally:
         logger.setLevel(level)
+
+
+def test_standard_error_is_hidden_unless_there_is_an_error(capfd):
+    with without_stderr():
+        os.write(2, b"chatter")
+    os.write(2, b"again")
+    assert capfd.readouterr().err == "again"
+
+    @without_stderr()
+    def fail():
+        os.write(2, b"the reason")
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    assert capfd.readouterr().err == "the reason"
 
 
 def test_to_tflite_says_nothing_of_its_own(tmp_path):

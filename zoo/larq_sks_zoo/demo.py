@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import larq_sks as sks
+from larq_sks import latency
 from larq_sks_zoo import pretrained
 from larq_sks_zoo.images import augmented, load_cifar10_sample, preprocess_input
 from larq_sks_zoo.resnet import ResNet20
@@ -21,6 +22,8 @@ from larq_sks_zoo.training.run import set_seeds
 NUM_CODEWORDS = 32
 BATCH_SIZE = 128
 _RATE = 3e-4
+_ROUNDS = 10
+"""How often each interpreter has its turn when times are taken."""
 _MAX_CHANGE = 0.005
 """How much rounding in another order may change the accuracy: a sign near 0 may turn."""
 
@@ -101,10 +104,16 @@ def run(output: Path, epochs: int = 16, seed: int = 0) -> list[Result]:
 
     _console.rule("the network fine-tuned here, for a device")
     forms = _export(compact, test, output)
-    written = {"networks": list(map(asdict, results)), "files": list(map(asdict, forms))}
+    timings, missing = _time(compact)
+    written = {
+        "networks": list(map(asdict, results)),
+        "files": list(map(asdict, forms)),
+        "latency": [timing._asdict() for timing in timings],
+    }
     (output / "results.json").write_text(json.dumps(written, indent=2) + "\n")
     _print_table(results, len(test[0]))
     _print_forms(forms)
+    _print_timings(timings, missing)
     _draw(sks.codewords(compact), output / "codewords.png")
     _console.print(f"Results, the network and its log are in {output}/.")
     return results
@@ -185,6 +194,36 @@ def _export(model, test, output: Path) -> list[Form]:
     sks.save(compact, path)
     add(path, "codewords by number", sks.load(path).predict(images, verbose=0))
     return forms
+
+
+def _time(model) -> tuple[list[latency.Timing], list[str]]:
+    """Times one image in every interpreter that is here; returns also what is not here, and why."""
+    try:
+        forms, missing = latency.of_model(model)
+    except ImportError as error:
+        return [], [str(error)]
+    return latency.measure(forms, _ROUNDS), missing
+
+
+def _print_timings(timings: list[latency.Timing], missing: list[str]) -> None:
+    if timings:
+        table = Table(title="One image of 32×32, one thread")
+        for column in ("run by", "milliseconds", "quartiles", "file"):
+            table.add_column(column, justify="left" if column == "run by" else "right")
+        for timing in timings:
+            table.add_row(
+                timing.name,
+                f"{timing.median:.2f}",
+                f"{timing.lower:.2f} to {timing.upper:.2f}",
+                f"{timing.size / 1024:.1f} KiB",
+            )
+        _console.print(table)
+        _console.print(
+            "Measured in turn, on this machine. LCE is Larq Compute Engine, made for Arm and slow on x86; int8 is a network "
+            f"of the same shapes with random weights, in {latency.stock_name()}."
+        )
+    for line in missing:
+        _console.print(f"Not timed. {line}")
 
 
 def _print_table(results: list[Result], tested: int) -> None:
