@@ -70,16 +70,7 @@ def of_model(model: tf.keras.Model, threads: int = 1) -> tuple[list[Form], list[
         ValueError: If the network cannot be exported.
     """
     plain = to_larq(model)
-    data = _exported(plain)
-    kernels = [
-        lce_model.quantised(layer, "kernel").numpy()
-        for layer in plain._flatten_layers()
-        if isinstance(layer, lq.layers.QuantConv2D)
-    ]
-    compact = compacted(data, kernels)
-    files = {"": data}
-    if COMPACT in tflite_file.read(compact).ops:
-        files["compact"] = compact
+    files = files_of(plain)
     forms, missing = [], []
     for what, data in files.items():
         found, reasons = of_file(data, threads)
@@ -88,6 +79,24 @@ def of_model(model: tf.keras.Model, threads: int = 1) -> tuple[list[Form], list[
     twin = int8_twin(plain)
     forms.append(Form("TensorFlow Lite, int8", len(twin), _call(stock_interpreter(twin, threads))))
     return forms, list(dict.fromkeys(missing))
+
+
+def files_of(model: tf.keras.Model) -> dict[str, bytes]:
+    """Exports a network: as "", with one bit a weight, and as "compact", with codebooks if that makes it smaller.
+
+    Raises:
+        ImportError: If Larq Compute Engine is not installed.
+        ValueError: If the network cannot be exported.
+    """
+    plain = to_larq(model)
+    data = _exported(plain)
+    kernels = [
+        lce_model.quantised(layer, "kernel").numpy()
+        for layer in plain._flatten_layers()
+        if isinstance(layer, lq.layers.QuantConv2D)
+    ]
+    compact = compacted(data, kernels)
+    return {"": data} | ({"compact": compact} if COMPACT in tflite_file.read(compact).ops else {})
 
 
 def of_file(data: bytes, threads: int = 1) -> tuple[list[Form], list[str]]:
