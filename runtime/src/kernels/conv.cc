@@ -58,12 +58,12 @@ struct Conv::Impl {
   bool resize(int batch, int height, int width, int threads);
   void run(const uint32_t* input, void* output, ThreadPool* pool, const Tail& tail);
 
-  ConvSpec spec;   // of its pointers only `filter` is used after the constructor, and points to ours
+  ConvSpec spec;   // of its pointers only `filter` is used after the constructor, until it is packed, and points to ours
   Isa isa;
   Algorithm algorithm;
   const Kernel* kernel;
   bool may_share = false;
-  bool shared = false;   // for the present shape
+  bool shared = false;   // as the first shape asks for
   int words, group_words;
   Codewords codewords;   // of a 3x3 filter with one group
   Plan plan{};
@@ -160,7 +160,7 @@ void Conv::Impl::pack_emit() {
 }
 
 void Conv::Impl::pack_classic() {
-  if (plan.words_per_filter) return;   // an earlier shape was classic
+  if (plan.words_per_filter) return;   // for an earlier shape
   const int per_filter = spec.kernel_h * spec.kernel_w * group_words;
   const int group_out = spec.channels_out / spec.groups;
   plan.words_per_filter = per_filter;
@@ -192,7 +192,7 @@ void Conv::Impl::pack_classic() {
 }
 
 void Conv::Impl::pack_shared() {
-  if (plan.indices) return;   // an earlier shape was shared
+  if (plan.indices) return;   // for an earlier shape
   plan.channels_in = spec.channels_in;
   plan.codewords = static_cast<int>(codewords.codes.size());
   if (kernel->channels_in_lanes) pack_lanes();
@@ -261,7 +261,8 @@ bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int thread
   padded = y.padded != height || x.padded != width;
   const int new_pixels = batch * y.out * x.out;
   const Estimate time = estimate(isa, spec, static_cast<int>(codewords.codes.size()), new_pixels);
-  shared = may_share && (algorithm == Algorithm::kShared || time.shared < time.classic);
+  if (!plan.indices && !plan.words_per_filter)   // else the choice is made, and only one form is kept
+    shared = may_share && (algorithm == Algorithm::kShared || time.shared < time.classic);
   parts = std::max(threads, 1);
   // Who asks for an algorithm asks for all threads, too: for tests, whose layers are small.
   if (algorithm == Algorithm::kAuto)
@@ -273,6 +274,7 @@ bool Conv::Impl::resize(int new_batch, int new_height, int new_width, int thread
     pack_classic();
     make_classic_geometry();
   }
+  if (shared || kernel->lanes) Buffer<uint32_t>().swap(filter);   // packed in another form
   const bool inverted = shared && !invert_mask.empty();
   plan.emit.invert_mask = inverted ? invert_mask.data() : nullptr;
   plan.emit.invert_sum = inverted ? invert_sum.data() : nullptr;
