@@ -25,7 +25,7 @@ from measure import Record
 from tensorflow.lite.python import schema_py_generated as schema
 
 NUM_CODEWORDS = 32
-ROUNDS = 5
+ROUNDS = 3
 
 
 def _sparse(network):
