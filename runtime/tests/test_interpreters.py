@@ -293,3 +293,10 @@ def test_symbols():
         "tflite_plugin_create_delegate",
         "tflite_plugin_destroy_delegate",
     ]
+
+
+def test_a_delegate_that_outlives_the_module_is_deleted_quietly():
+    # As Python does when it ends, where something still holds the delegate.
+    program = "import larq_sks_runtime as r; d = r.load_delegate(); r._library = None; del d"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")

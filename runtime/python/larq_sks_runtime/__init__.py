@@ -43,6 +43,8 @@ class _Delegate:
 
     def __init__(self, options: dict[str, str]):
         self._pointer = None
+        # When Python ends, the delegate may go after this module's names.
+        self._destroy = _library.tflite_plugin_destroy_delegate
         keys, values = (
             (ctypes.c_char_p * len(options))(*(text.encode() for text in texts))
             for texts in (options.keys(), options.values())
@@ -58,7 +60,7 @@ class _Delegate:
 
     def __del__(self):
         if self._pointer is not None:
-            _library.tflite_plugin_destroy_delegate(self._pointer)
+            self._destroy(self._pointer)
 
 
 def load_delegate(
