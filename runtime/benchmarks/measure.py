@@ -142,8 +142,10 @@ AGAIN = 3
 """Calls of a round that are counted: those after the first, which finds in the caches what others left there."""
 
 
-def alternate(calls: dict, seconds: float, clock=time.thread_time) -> tuple[dict, dict]:
-    """Milliseconds of calls in rounds: for each name a round's median of `AGAIN` calls, and its first call.
+def alternate(
+    calls: dict, seconds: float, clock=time.thread_time, again_each: int = AGAIN
+) -> tuple[dict, dict]:
+    """Milliseconds of calls in rounds: for each name a round's median of `again_each` calls, and its first call.
 
     The default clock is the calling thread's processor time.
     """
@@ -155,7 +157,7 @@ def alternate(calls: dict, seconds: float, clock=time.thread_time) -> tuple[dict
     while time.perf_counter() < end or len(next(iter(again.values()))) < 10:
         for name, call in calls.items():
             times = []
-            for _ in range(1 + AGAIN):
+            for _ in range(1 + again_each):
                 start = clock()
                 call()
                 times.append(1000 * (clock() - start))
