@@ -16,7 +16,8 @@ inline __m256i sum_bytes(__m256i bytes) {
   return _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
 }
 
-enum class Mode { kPlain, kFloat, kInt8, kBits };
+// kSum: floats with the whole tail and without corrections, as in residual networks; kFloat asks for each.
+enum class Mode { kPlain, kFloat, kSum, kInt8, kBits };
 
 template <Mode kMode>
 class Avx2Emitter {
@@ -43,7 +44,7 @@ class Avx2Emitter {
     __m256i doubled = _mm256_add_epi32(popcounts, popcounts);
     if (kMode == Mode::kBits && emit_.invert_mask)
       doubled = _mm256_add_epi32(_mm256_xor_si256(doubled, load(emit_.invert_mask + c.first)), load(emit_.invert_sum + c.first));
-    if (emit_.correction_row && emit_.correction_row[pixel] >= 0)
+    if (kMode != Mode::kSum && emit_.correction_row && emit_.correction_row[pixel] >= 0)
       doubled = _mm256_add_epi32(doubled, load(emit_.corrections + emit_.correction_row[pixel] + c.first));
     if (kMode == Mode::kBits) {
       const __m256i above = _mm256_cmpgt_epi32(doubled, load(emit_.thresholds + c.first));
@@ -51,7 +52,7 @@ class Avx2Emitter {
     }
     const __m256 value = transform(c, _mm256_max_epi32(_mm256_min_epi32(doubled, _mm256_set1_epi32(emit_.clamp_max)),
                                                        _mm256_set1_epi32(emit_.clamp_min)));
-    if (kMode == Mode::kFloat) return finish(c, value, at, pixel);
+    if (kMode == Mode::kFloat || kMode == Mode::kSum) return finish(c, value, at, pixel);
     const uint64_t eight = round8(value);
     std::memcpy(static_cast<int8_t*>(output_) + at, &eight, c.valid < 8 ? c.valid : 8);
   }
@@ -64,10 +65,10 @@ class Avx2Emitter {
   }
 
   void finish(const Channels& c, __m256 value, size_t at, int pixel) const {
-    if (emit_.tail.addend)   // of a NaN and a number the second is the larger one: it stays
+    if (kMode == Mode::kSum || emit_.tail.addend)   // of a NaN and a number the second is the larger one: it stays
       value = _mm256_max_ps(_mm256_set1_ps(emit_.tail.least), _mm256_add_ps(value, load(emit_.tail.addend + at, c.valid)));
     store(value, c.valid, static_cast<float*>(output_) + at);
-    if (emit_.tail.signs)
+    if (kMode == Mode::kSum || emit_.tail.signs)
       store_bits(c, _mm256_cmp_ps(value, _mm256_setzero_ps(), _CMP_LT_OQ), pixel, emit_.tail.signs);
   }
 
@@ -115,6 +116,7 @@ class Avx2Emitter {
 template <template <Mode> class Emitter, class Work>
 inline void with_emitter(const Emit& emit, void* output, const Work& work) {
   if (emit.plain) return work(Emitter<Mode::kPlain>(emit, output));
+  if (emit.tail.addend && emit.tail.signs && !emit.correction_row) return work(Emitter<Mode::kSum>(emit, output));
   switch (emit.output) {
     case Output::kFloat: return work(Emitter<Mode::kFloat>(emit, output));
     case Output::kInt8: return work(Emitter<Mode::kInt8>(emit, output));
