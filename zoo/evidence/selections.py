@@ -1,12 +1,14 @@
 """Which codewords should a network have? Trains one network under many selections, at equal budget.
 
-Two roads lead to a small binary ResNet with n codewords a layer: `fine-tuned` begins with the network that
-this trained at 1 bit, `from scratch` with random weights and all codewords for the first half. All selections
-see the same batches. A finished run is a line of zoo/results/selections.csv; one that stands there is
-skipped, so the command goes on where it was stopped. `tables.py` makes tables of the record.
+Two roads lead to a small binary ResNet with n codewords a layer: `fine-tuned` begins with a network trained at
+1 bit, `from scratch` with random weights and all codewords for the first half. The 1-bit ResNet8 is trained here,
+the ResNet20 is the one of the zoo. All selections see the same batches. A finished run is a line of
+zoo/results/selections.csv; one that stands there is skipped, so the command goes on where it was stopped.
+`tables.py` makes tables of the record.
 
     python zoo/evidence/selections.py --data-dir ~/tensorflow_datasets
     python zoo/evidence/selections.py --codewords 16 --epochs 5 --selection random
+    python zoo/evidence/selections.py --network ResNet20 --codewords 8 --epochs 2 --seed 0
 """
 
 from __future__ import annotations
@@ -39,16 +41,18 @@ FIELDS = (
     "network", "road", "codewords", "epochs", "seed", "selection", "before", "after", "changed", "seconds",
     "date", "machine", "versions", "command", "settings",
 )  # fmt: skip
+NETWORKS = {"ResNet8": zoo.ResNet8, "ResNet20": zoo.ResNet20}
 ROADS = ("fine-tuned", "from scratch")
 SELECTIONS = (
-    "1-bit", "random", "frequent", "coverage-hamming", "coverage-latent", "exchanged",
-    "learned-coverage-latent", "learned-random",
+    "1-bit", "random", "frequent", "coverage-hamming", "coverage-latent", "exchanged", "pairs", "shared",
+    "learned-coverage-latent", "learned-exchanged", "learned-random",
 )  # fmt: skip
 
 
 class Run(NamedTuple):
     """What is trained: the columns that tell one line of the record from another."""
 
+    network: str
     road: str
     codewords: int
     epochs: int
@@ -74,7 +78,30 @@ def start_of(kernel: sks.layers.SparseKernel, rule: str, seed: int) -> np.ndarra
         return sks.selections.most_frequent(latent, count)
     if rule == "exchanged":
         return sks.selections.exchanged_coverage(latent, count)
+    if rule == "pairs":
+        return paired_coverage(latent, count)
     return sks.selections.greedy_coverage(latent, count, score=rule.removeprefix("coverage-"))
+
+
+def paired_coverage(latent: np.ndarray, count: int) -> np.ndarray:
+    """Chooses codewords as greedy coverage does, each together with its negative: a pair is one correlation."""
+    patterns = sks.codebook.patterns(9)[:256]  # of each pair the one with the smaller number
+    blocks = sks.codebook.to_blocks(latent, sks.codebook.default_codeword_shape(latent.shape))
+    scores = np.abs(blocks.numpy().T @ patterns.T)
+    best = np.full((len(scores), 1), -np.inf)
+    chosen: list[int] = []
+    for _ in range(count // 2):
+        reached = np.maximum(scores, best)
+        chosen.append(int(reached.sum(axis=0).argmax()))
+        best = reached[:, chosen[-1:]]
+    return np.array([*chosen, *(511 - index for index in chosen)])
+
+
+def shared_coverage(kernels: Sequence[sks.layers.SparseKernel], count: int) -> np.ndarray:
+    """Chooses one set of codewords for all kernels, each kernel scaled to a mean weight of 1."""
+    latents = [kernel.latent() for kernel in kernels]
+    pooled = [(latent / np.abs(latent).mean()).reshape(3, 3, -1, 1) for latent in latents]
+    return sks.selections.greedy_coverage(np.concatenate(pooled, axis=2), count)
 
 
 def load_data(data_dir: str | None):
@@ -112,8 +139,10 @@ def evaluate(model, data) -> float:
     return 100 * model.evaluate(inputs, labels, batch_size=500, verbose=0)[1]
 
 
-def parent(data) -> tf.keras.Model:
-    """Trains the 1-bit network once, with a checkpoint an epoch, and keeps its weights."""
+def parent(network: str, data) -> tf.keras.Model:
+    """Returns the 1-bit network; a ResNet8 is trained once, with a checkpoint an epoch, and its weights are kept."""
+    if network != "ResNet8":
+        return NETWORKS[network](weights="cifar10")
     path = RESULTS / "parent.weights.h5"
     model = zoo.ResNet8()
     if path.exists():
@@ -144,12 +173,15 @@ def prepare(run: Run, child: tf.keras.Model, data) -> list[tf.keras.callbacks.Ca
     """Gives a new network its start; returns the callbacks that lead its selection."""
     schedule = sks.callbacks.SelectionSchedule
     if run.road == "fine-tuned":
-        give_weights(child, parent(data))
+        give_weights(child, parent(run.network, data))
     elif run.rule in ("frequent", "coverage-latent", "exchanged"):
         # A choice from the latent weights waits until there is something in them.
         return [schedule(0.5, 0.25 if run.learned else 0.5, run.rule.removesuffix("-latent"))]
-    for kernel in sks.layers.sparse_kernels(child):
-        kernel.quantizer.selection.start_from(start_of(kernel, run.rule, run.seed))
+    kernels = sks.layers.sparse_kernels(child)
+    shared = shared_coverage(kernels, run.codewords) if run.rule == "shared" else None
+    for kernel in kernels:
+        start = start_of(kernel, run.rule, run.seed) if shared is None else shared
+        kernel.quantizer.selection.start_from(start)
         kernel.quantizer.selection.phase = "learn" if run.learned else "frozen"
     return [schedule()] if run.learned else []
 
@@ -161,7 +193,7 @@ def train(run: Run, data) -> dict:
     tf.keras.utils.set_random_seed(run.seed)
     selection = sks.selections.Permutation(seed=run.seed)
     count = None if run.selection == "1-bit" else run.codewords
-    child = zoo.ResNet8(num_codewords=count, selection=selection)
+    child = NETWORKS[run.network](num_codewords=count, selection=selection)
     callbacks = prepare(run, child, data)
     kernels = sks.layers.sparse_kernels(child)
     start = {kernel.name: kernel.quantizer.selected() for kernel in kernels}
@@ -172,7 +204,6 @@ def train(run: Run, data) -> dict:
     # From scratch there is no first choice to count from: all codewords are allowed before it.
     moved = [np.setdiff1d(k.quantizer.selected(), start[k.name]) for k in kernels]
     return {
-        "network": "ResNet8",
         **run._asdict(),
         "before": f"{before:.2f}",
         "after": f"{after:.2f}",
@@ -195,16 +226,16 @@ def settings(selection, callbacks) -> str:
     )
 
 
-def missing(roads, codewords, epochs, seeds, selections, done: set[Run]) -> Iterator[Run]:
+def missing(network, roads, codewords, epochs, seeds, selections, done: set[Run]) -> Iterator[Run]:
     """Lists the runs that are asked for and not recorded, seed by seed."""
     for number in epochs:
         for seed, road, selection in itertools.product(seeds, roads, selections):
-            # From scratch the choice is that of `SelectionSchedule`, which knows no Hamming distance.
-            if (road, selection) == ("from scratch", "coverage-hamming"):
+            # From scratch the choice is that of `SelectionSchedule`, which knows fewer rules.
+            if road == "from scratch" and selection in ("coverage-hamming", "pairs", "shared"):
                 continue
             # At 1 bit there are all 512 codewords.
             for count in (512,) if selection == "1-bit" else codewords:
-                run = Run(road, count, number, seed, selection)
+                run = Run(network, road, count, number, seed, selection)
                 if run not in done:
                     yield run
 
@@ -216,6 +247,7 @@ def recorded(path: Path) -> set[Run]:
     with path.open(newline="") as file:
         return {
             Run(
+                line["network"],
                 line["road"],
                 int(line["codewords"]),
                 int(line["epochs"]),
@@ -237,6 +269,10 @@ def several(name: str, kind, default: Sequence, help_text: str):
 @click.option(
     "--data-dir", help="Where TensorFlow Datasets keeps CIFAR-10; its own default if not given."
 )
+@click.option(
+    "--network", type=click.Choice(list(NETWORKS)), default="ResNet8", show_default=True,
+    help="What is trained.",
+)  # fmt: skip
 @several("--road", click.Choice(ROADS), ROADS[:1], "How the network is trained.")
 @several("--codewords", click.IntRange(1, 511), (8, 16, 32), "Codewords a layer.")
 @several("--epochs", click.IntRange(1), (1, 5), "Epochs of a run.")
@@ -245,13 +281,13 @@ def several(name: str, kind, default: Sequence, help_text: str):
     "--selection",
     click.Choice(SELECTIONS),
     SELECTIONS,
-    "Who chooses the codewords; coverage-hamming is for the road `fine-tuned` alone.",
+    "Who chooses the codewords; coverage-hamming, pairs and shared are for the road `fine-tuned` alone.",
 )
-def main(data_dir, road, codewords, epochs, seed, selection) -> None:
+def main(data_dir, network, road, codewords, epochs, seed, selection) -> None:
     """Runs what is missing of the comparison."""
     data = load_data(data_dir)
     RECORD.parent.mkdir(exist_ok=True)
-    for run in missing(road, codewords, epochs, seed, selection, recorded(RECORD)):
+    for run in missing(network, road, codewords, epochs, seed, selection, recorded(RECORD)):
         line = train(run, data)
         click.echo(line)
         with RECORD.open("a", newline="") as file:

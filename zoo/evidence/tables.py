@@ -20,7 +20,9 @@ import click
 from larq_sks._files import write_atomically
 
 ZOO = Path(__file__).parents[1]
-FIXED = ("random", "frequent", "coverage-hamming", "coverage-latent", "coverage", "exchanged")
+FIXED = (
+    "random", "frequent", "coverage-hamming", "coverage-latent", "coverage", "exchanged", "pairs", "shared",
+)  # fmt: skip
 """The selections that do not learn: the baselines."""
 BEGIN, END = "<!-- tables: made by zoo/evidence/tables.py -->", "<!-- end of tables -->"
 
