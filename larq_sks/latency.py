@@ -69,14 +69,12 @@ def of_model(model: tf.keras.Model, threads: int = 1) -> tuple[list[Form], list[
         ImportError: If Larq Compute Engine is not installed.
         ValueError: If the network cannot be exported.
     """
-    plain = to_larq(model)
-    files = files_of(plain)
     forms, missing = [], []
-    for what, data in files.items():
+    for what, data in files_of(model).items():
         found, reasons = of_file(data, threads)
         forms += [form._replace(name=f"{form.name}, {what}".rstrip(", ")) for form in found]
         missing += reasons
-    twin = int8_twin(plain)
+    twin = int8_twin(model)
     forms.append(Form("TensorFlow Lite, int8", len(twin), _call(stock_interpreter(twin, threads))))
     return forms, list(dict.fromkeys(missing))
 

@@ -14,33 +14,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-import larq_sks as sks
-import larq_sks_zoo as zoo
-import larq_zoo
-import tensorflow as tf
 from larq_sks import latency
 from larq_sks.convert import tflite_file
 from larq_sks.convert.compact_filters import COMPACT
 from measure import Record
+from models import NETWORKS, NUM_CODEWORDS
 from tensorflow.lite.python import schema_py_generated as schema
 
-NUM_CODEWORDS = 32
 ROUNDS = 3
 
-
-def _sparse(network):
-    return sks.sparsify(network(weights=None), NUM_CODEWORDS)
-
-
-NETWORKS = {
-    "ResNet20": lambda: zoo.ResNet20(num_codewords=NUM_CODEWORDS, weights="cifar10"),
-    "QuickNetSmall32": lambda: zoo.QuickNetSmall32(num_codewords=NUM_CODEWORDS, weights="cifar10"),
-    "ResNet18": lambda: _sparse(zoo.ResNet18),
-    "QuickNet": lambda: _sparse(larq_zoo.sota.QuickNet),
-    "QuickNetLarge": lambda: _sparse(larq_zoo.sota.QuickNetLarge),
-    "BinaryResNetE18": lambda: _sparse(larq_zoo.literature.BinaryResNetE18),
-}
-"""At 0.56 bit. The first two are trained on CIFAR-10, the others have random weights; the last three take 224x224."""
+MEASURED = (
+    "ResNet20",
+    "QuickNetSmall32",
+    "ResNet18",
+    "QuickNet",
+    "QuickNetLarge",
+    "BinaryResNetE18",
+)
+SMALL = "ResNet8"
+"""A network with all operators that the others have, which brings in the interpreter's own code."""
 
 RUNS = {
     "LCE": ("LCE", "plain"),
@@ -53,15 +45,10 @@ RUNS = {
 
 def make(folder: Path, name: str) -> None:
     """Writes a network's files."""
-    model = _small() if name == "small" else NETWORKS[name]()
+    model = NETWORKS[name]()
     files = latency.files_of(model)
     for what, data in (files | {"int8": latency.int8_twin(model)}).items():
         (folder / f"{name}_{what or 'plain'}.tflite").write_bytes(data)
-
-
-def _small() -> tf.keras.Model:
-    """A network of one stage, with all operators that the others have."""
-    return sks.sparsify(zoo.ResNet8(weights=None), NUM_CODEWORDS)
 
 
 def binary_bytes(data: bytes) -> int:
@@ -103,7 +90,7 @@ def compare(record: Record, folder: Path, name: str) -> None:
     )
     figures = {"sizes": sizes, "binary": binary, "memory": {}}
     for run, (engine, what) in RUNS.items():
-        found = memory(engine, folder / f"small_{what}.tflite", paths[what])
+        found = memory(engine, folder / f"{SMALL}_{what}.tflite", paths[what])
         figures["memory"][run] = found
         record.print(
             f"  {run:14s} "
@@ -116,13 +103,13 @@ def compare(record: Record, folder: Path, name: str) -> None:
 def main() -> None:
     """Makes the files, or measures them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", choices=MEASURED, default=MEASURED)
     parser.add_argument("--models", type=Path, required=True, help="folder of the files")
     parser.add_argument("--make", action="store_true", help="makes the files")
     parser.add_argument("--output", help="writes OUTPUT.log and OUTPUT.json")
     args = parser.parse_args()
     if args.make:
-        for name in ["small", *args.networks]:
+        for name in [SMALL, *args.networks]:
             make(args.models, name)
         return
     record = Record(args.output)

@@ -17,6 +17,7 @@ import larq_compute_engine
 import numpy as np
 import tensorflow as tf
 from measure import LCE_SETTINGS, Record, alternate, best, lce, quartiles, ratio, stock, without_amx
+from models import cached
 
 SIZES = {64: 56, 128: 28, 256: 14, 512: 7}
 """Channels, and the size of the image that they have in a residual network."""
@@ -58,14 +59,6 @@ def int8_layer(channels: int) -> bytes:
     return converter.convert()
 
 
-def cached(folder: Path, name: str, make, *args) -> bytes:
-    """A file, made if it is not there."""
-    path = folder / f"{name}.tflite"
-    if not path.exists():
-        path.write_bytes(make(*args))
-    return path.read_bytes()
-
-
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,9 +82,15 @@ def main() -> None:
     )
     for channels, size in SIZES.items():
         data = cached(
-            args.models, f"layer{channels}_{args.codewords}", binary_layer, channels, args.codewords
+            args.models / f"layer{channels}_{args.codewords}.tflite",
+            lambda path, channels=channels: path.write_bytes(
+                binary_layer(channels, args.codewords)
+            ),
         )
-        int8 = cached(args.models, f"layer{channels}_int8", int8_layer, channels)
+        int8 = cached(
+            args.models / f"layer{channels}_int8.tflite",
+            lambda path, channels=channels: path.write_bytes(int8_layer(channels)),
+        )
         calls = {name: lce(data, **settings) for name, settings in LCE_SETTINGS.items()}
         calls |= {
             kernel: stock(data, num_threads=1, kernel=kernel, isa=args.isa)

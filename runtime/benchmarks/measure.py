@@ -117,10 +117,8 @@ def _noise(shapes, types) -> list[np.ndarray]:
 
 def without_amx() -> None:
     """Makes Linux refuse this process the tiles of AMX, so that XNNPACK takes its kernels for AVX-512 VNNI."""
-    ask, permission = (
-        158,
-        0x1023,
-    )  # the system call arch_prctl, and its ARCH_REQ_XCOMP_PERM, on x86-64
+    ask = 158  # the system call arch_prctl on x86-64
+    permission = 0x1023  # its ARCH_REQ_XCOMP_PERM
     load, equal, answer = 0x20, 0x15, 0x06
     steps = [
         (load, 0, 0, 0),  # the number of the system call

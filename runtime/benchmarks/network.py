@@ -12,26 +12,11 @@ import time
 from pathlib import Path
 
 import larq_sks as sks
-import larq_sks_zoo as zoo
-import larq_zoo
 import numpy as np
 from measure import LCE_SETTINGS, Record, alternate, best, lce, quartiles, ratio, stock
+from models import NETWORKS, cached
 
-NETWORKS = {
-    "QuickNet": lambda: sks.sparsify(larq_zoo.sota.QuickNet(weights=None), 32),
-    "QuickNetSmall": lambda: sks.sparsify(larq_zoo.sota.QuickNetSmall(weights=None), 32),
-    "ResNet20": lambda: zoo.ResNet20(num_codewords=32, weights="cifar10"),
-    "QuickNetSmall32": lambda: zoo.QuickNetSmall32(num_codewords=32, weights="cifar10"),
-}
-"""At 0.56 bit. The first two have random weights: they are for their times alone."""
-
-
-def network_file(folder: Path, name: str) -> bytes:
-    """The network's file, made if it is not there."""
-    path = folder / f"{name}_32.tflite"
-    if not path.exists():
-        sks.to_tflite(NETWORKS[name](), path)
-    return path.read_bytes()
+TIMED = ("QuickNet", "QuickNetSmall", "ResNet20", "QuickNetSmall32")
 
 
 def compare(record: Record, name: str, data: bytes, seconds: float, isa: str) -> None:
@@ -79,7 +64,7 @@ def compare_threads(record: Record, name: str, data: bytes, seconds: float, thre
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", choices=TIMED, default=TIMED)
     parser.add_argument("--seconds", type=float, default=15, help="for each network")
     parser.add_argument(
         "--threads", type=int, help="compares this many threads with one, in place of all else"
@@ -99,7 +84,10 @@ def main() -> None:
         + ("wall clock" if args.threads else "processor time of the one thread")
     )
     for name in args.networks:
-        data = network_file(args.models, name)
+        data = cached(
+            args.models / f"{name}_32.tflite",
+            lambda path, name=name: sks.to_tflite(NETWORKS[name](), path),
+        )
         if args.threads:
             compare_threads(record, name, data, args.seconds, args.threads)
         else:

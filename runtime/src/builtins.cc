@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "error.h"
 #include "window.h"
 
 namespace larq_sks {
@@ -16,15 +15,10 @@ bool reaches(int number) { return number >= 1 && number <= kMaxReach; }
 
 }  // namespace
 
-Builtins::Builtins(TfLiteContext* context, const Settings& settings, const std::vector<int>& nodes)
-    : context_(context), settings_(settings) {
-  for (const int number : nodes) {
-    TfLiteNode* node = nullptr;
-    TfLiteRegistration* registration = nullptr;
-    if (context->GetNodeAndRegistration(context, number, &node, &registration) != kTfLiteOk)
-      fail("the interpreter fails to tell its nodes");
-    for (int i = 0; i < node->inputs->size; ++i) ++readers_[node->inputs->data[i]];
-  }
+Builtins::Builtins(TfLiteContext* context, Isa isa, const std::vector<PlannedNode>& plan)
+    : context_(context), isa_(isa) {
+  for (const PlannedNode& planned : plan)
+    for (int i = 0; i < planned.node->inputs->size; ++i) ++readers_[planned.node->inputs->data[i]];
 }
 
 void Builtins::add(const Step& step) {
@@ -68,7 +62,7 @@ std::optional<Step> Builtins::make_pool(const TfLiteNode& node) const {
   for (const int number : {params.filter_height, params.filter_width, params.stride_height, params.stride_width})
     if (!reaches(number)) return std::nullopt;
   const bool same = params.padding == kSame;
-  return Step{make_float_max_pool(settings_.isa, {params.filter_height, params.stride_height, 1, same},
+  return Step{make_float_max_pool(isa_, {params.filter_height, params.stride_height, 1, same},
                                   {params.filter_width, params.stride_width, 1, same}),
               {input}, {output}, {}, {}};
 }

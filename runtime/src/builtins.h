@@ -10,9 +10,16 @@
 
 namespace larq_sks {
 
+// A node of the interpreter's plan.
+struct PlannedNode {
+  int number;
+  TfLiteNode* node;
+  TfLiteRegistration* registration;
+};
+
 class Builtins {
  public:
-  Builtins(TfLiteContext* context, const Settings& settings, const std::vector<int>& nodes);
+  Builtins(TfLiteContext* context, Isa isa, const std::vector<PlannedNode>& plan);
 
   // Tells of a node that is taken over, in the order of the plan.
   void add(const Step& step);
@@ -27,7 +34,7 @@ class Builtins {
   const TfLiteTensor* floats(int index) const;
 
   TfLiteContext* context_;
-  Settings settings_;
+  Isa isa_;
   std::map<int, int> readers_;
   std::set<int> ours_, convs_;  // tensors that our operators write, and of them those of convolutions
 };

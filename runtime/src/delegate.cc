@@ -107,19 +107,22 @@ void Delegate::take_over(TfLiteContext* context) {
   TfLiteIntArray* plan = nullptr;
   check(context->GetExecutionPlan(context, &plan), "tell its plan");
   // A copy, since the interpreter frees its own when it is asked for more.
-  const std::vector<int> nodes(plan->data, plan->data + plan->size);
+  const std::vector<int> numbers(plan->data, plan->data + plan->size);
+  std::vector<PlannedNode> nodes;
+  for (const int number : numbers) {
+    nodes.push_back({number, nullptr, nullptr});
+    check(context->GetNodeAndRegistration(context, number, &nodes.back().node, &nodes.back().registration),
+          "tell its nodes");
+  }
   std::vector<int> taken{0};  // a TfLiteIntArray: the number of elements, then the elements
   OrderCheck order(context);
-  Builtins builtins(context, settings_, nodes);
+  Builtins builtins(context, settings_.isa, nodes);
   const auto take = [&](int number, Step step) {
     builtins.add(step);
     steps_[number] = std::move(step);
     taken.push_back(number);
   };
-  for (const int number : nodes) {
-    TfLiteNode* node = nullptr;
-    TfLiteRegistration* registration = nullptr;
-    check(context->GetNodeAndRegistration(context, number, &node, &registration), "tell its nodes");
+  for (const auto& [number, node, registration] : nodes) {
     order.add(number, *node);
     if (auto step = builtins.make(*registration, *node)) {
       take(number, std::move(*step));

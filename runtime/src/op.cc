@@ -10,6 +10,14 @@ void Node::check_arity(int inputs) const {
          node->outputs->size);
 }
 
+Shape pooled_shape(const Shape& images, const Window& rows, const Window& columns) {
+  if (images.rank != 4) fail("input must have 4 dimensions, and has ", images.rank);
+  Shape output = images;
+  output.dims[1] = rows.outputs(images.dims[1]);
+  output.dims[2] = columns.outputs(images.dims[2]);
+  return make_shape(output.dims.data(), 4, "output");
+}
+
 Maker find_maker(std::string_view custom_name) {
   if (custom_name == "LceQuantize") return make_quantize;
   if (custom_name == "LceDequantize") return make_dequantize;

@@ -40,6 +40,9 @@ class Op {
   virtual void run(const void* input, void* output, const Tail& tail, ThreadPool* pool) = 0;
 };
 
+// The shape of what windows make of images [batch][height][width][..].
+Shape pooled_shape(const Shape& images, const Window& rows, const Window& columns);
+
 struct Node {
   TfLiteContext* context;
   const TfLiteNode* node;

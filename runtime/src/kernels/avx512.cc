@@ -80,12 +80,11 @@ void pack_float(const float* in, size_t words, uint32_t* out) {
   }
 }
 
-void largest(const float* const* in, int count, size_t size, float* out) {
-  for (size_t i = 0; i < size; i += 16) {
-    const auto mask = static_cast<__mmask16>(size - i >= 16 ? 0xffff : (1 << (size - i)) - 1);
+void largest(const float* const* in, int count, size_t first, size_t last, float* out) {
+  for (size_t i = first; i < last; i += 16) {
     __m512 most = _mm512_set1_ps(-INFINITY);
-    for (int k = 0; k < count; k++) most = _mm512_max_ps(_mm512_maskz_loadu_ps(mask, in[k] + i), most);   // the second, if one is NaN
-    _mm512_mask_storeu_ps(out + i, mask, most);
+    for (int k = 0; k < count; k++) most = _mm512_max_ps(_mm512_loadu_ps(in[k] + i), most);   // the second, if one is NaN
+    _mm512_storeu_ps(out + i, most);
   }
 }
 

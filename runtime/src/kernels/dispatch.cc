@@ -72,7 +72,9 @@ const Kernel& kernel_for(Isa isa) {
 const Kernel& scalar_kernel() { return kernel_for(isa_supported(Isa::kPopcnt) ? Isa::kPopcnt : Isa::kPortable); }
 
 void largest(Isa isa, const float* const* in, int count, size_t size, float* out) {
-  kernel_for(isa).largest(in, count, size, out);
+  const size_t whole = size / 16 * 16;
+  kernel_for(isa).largest(in, count, 0, whole, out);
+  scalar_kernel().largest(in, count, whole, size, out);
 }
 
 }  // namespace larq_sks

@@ -146,16 +146,11 @@ inline void transpose_8x8(const uint8_t* from, size_t from_stride, int count, ui
   }
 }
 
-inline void largest_avx2(const float* const* in, int count, size_t size, float* out) {
-  size_t i = 0;
-  for (; i + 8 <= size; i += 8) {
+inline void largest_avx2(const float* const* in, int count, size_t first, size_t last, float* out) {
+  for (size_t i = first; i < last; i += 8) {
     __m256 most = _mm256_set1_ps(-INFINITY);
     for (int k = 0; k < count; k++) most = _mm256_max_ps(_mm256_loadu_ps(in[k] + i), most);   // the second, if one is NaN
     _mm256_storeu_ps(out + i, most);
-  }
-  for (; i < size; i++) {
-    out[i] = -INFINITY;
-    for (int k = 0; k < count; k++) out[i] = in[k][i] > out[i] ? in[k][i] : out[i];
   }
 }
 

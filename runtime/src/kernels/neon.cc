@@ -246,16 +246,11 @@ void pack_int8(const int8_t* in, size_t words, int8_t zero_point, uint32_t* out)
   }
 }
 
-void largest(const float* const* in, int count, size_t size, float* out) {
-  size_t i = 0;
-  for (; i + 4 <= size; i += 4) {
+void largest(const float* const* in, int count, size_t first, size_t last, float* out) {
+  for (size_t i = first; i < last; i += 4) {
     float32x4_t most = vdupq_n_f32(-INFINITY);
     for (int k = 0; k < count; k++) most = vmaxnmq_f32(most, vld1q_f32(in[k] + i));   // the number, if one is NaN
     vst1q_f32(out + i, most);
-  }
-  for (; i < size; i++) {
-    out[i] = -INFINITY;
-    for (int k = 0; k < count; k++) out[i] = in[k][i] > out[i] ? in[k][i] : out[i];
   }
 }
 

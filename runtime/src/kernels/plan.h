@@ -80,7 +80,8 @@ struct Kernel {
 
   void (*pack_float)(const float* in, size_t words, uint32_t* out);
   void (*pack_int8)(const int8_t* in, size_t words, int8_t zero_point, uint32_t* out);
-  void (*largest)(const float* const* in, int count, size_t size, float* out);
+  // Of places [first, last), a multiple of 16 of them but for the kernels without vectors.
+  void (*largest)(const float* const* in, int count, size_t first, size_t last, float* out);
 };
 
 const Kernel& portable_kernel();

@@ -87,8 +87,8 @@ void pack_int8_scalar(const int8_t* in, size_t words, int8_t zero_point, uint32_
   }
 }
 
-void largest_scalar(const float* const* in, int count, size_t size, float* out) {
-  for (size_t i = 0; i < size; i++) {
+void largest_scalar(const float* const* in, int count, size_t first, size_t last, float* out) {
+  for (size_t i = first; i < last; i++) {
     float most = -INFINITY;
     for (int k = 0; k < count; k++) most = in[k][i] > most ? in[k][i] : most;   // no NaN is more
     out[i] = most;

@@ -23,11 +23,8 @@ class MaxPool final : public Op {
   }
 
   Shape prepare(const Shape& input, int) override {
-    if (input.rank != 4) fail("input must have 4 dimensions, and has ", input.rank);
-    input_ = output_ = input;
-    output_.dims[1] = rows_.outputs(input.dims[1]);
-    output_.dims[2] = columns_.outputs(input.dims[2]);
-    return output_ = make_shape(output_.dims.data(), 4, "output");
+    input_ = input;
+    return output_ = pooled_shape(input, rows_, columns_);
   }
 
   void run(const void* input, void* output, const Tail&, ThreadPool*) override {
