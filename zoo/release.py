@@ -33,6 +33,8 @@ def released_name(settings: dict) -> str:
 def repeatable(command: str) -> str:
     """Leaves out of a command where the data and the results were: that is another place for everyone."""
     words = shlex.split(command)
+    if words[0] == "python":  # as `zoo/evidence/accelerator` writes it
+        return command
     for option in ("--data-dir", "--output"):
         if option in words:
             at = words.index(option)
@@ -50,7 +52,7 @@ def sample_accuracy(model) -> float:
 def release(run: Path, latent: bool, started_from: str | None, limits: str) -> pretrained.Card:
     """Writes the network, its card and its log."""
     record = json.loads((run / "run.json").read_text("utf-8"))
-    settings, results = record["settings"], record["results"]
+    settings, results, machine = record["settings"], record["results"], record["machine"]
     name = released_name(settings)
     model = sks.load(run / "final.sks")
     pretrained.FOLDER.mkdir(parents=True, exist_ok=True)
@@ -78,7 +80,7 @@ def release(run: Path, latent: bool, started_from: str | None, limits: str) -> p
         "started_from": started_from,
         "log": f"zoo/results/logs/{name}.csv",
         "date": record["finished"][:10],
-        "machine": f"{record['machine']['processor']}, {record['machine']['cores']} cores",
+        "machine": ", ".join([machine["processor"], f"{machine['cores']} cores", *machine["gpus"]]),
         "versions": record["versions"],
         "limits": limits,
     }

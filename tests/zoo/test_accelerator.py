@@ -1,0 +1,61 @@
+"""Training steps for machines without TensorFlow, and the way back (zoo/evidence/accelerator)."""
+
+import json
+import lzma
+
+import numpy as np
+import pytest
+from accelerator import bring_back, export
+
+import larq_sks as sks
+import larq_sks_zoo as zoo
+
+IMAGES = zoo.preprocess_input(zoo.load_cifar10_sample()[1][0][:20])
+
+
+def weights_of(model):
+    return {export.raw(weight).name: export.raw(weight).numpy() for weight in model.weights}
+
+
+def test_a_job_says_what_its_programs_take_and_change(tmp_path):
+    export.export(tmp_path, "ResNet8", 8, learned=False, precision="float32", smoothing=0.1)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    names = [name for name, _, _ in manifest["variables"]]
+    model = export.build("ResNet8", 8, learned=False, precision="float32")
+    expected = {name.split("/")[0] for name in weights_of(model)}
+    assert {name.removeprefix("m/").split("/")[0] for name in names} >= expected
+    unchanged = {name for name, is_written in zip(names, manifest["written"]) if not is_written}
+    indices = {name for name in names if name.endswith("/indices:0")}
+    assert unchanged == indices | {"learning_rate:0"} and len(indices) == 6
+    # What is not drawn where the program runs comes along.
+    start = np.load(tmp_path / "start.npz")
+    numbers = {str(number) for number in range(len(names))}
+    assert {name[1:] for name in start.files if name[0] == "v"} == numbers - set(manifest["drawn"])
+    drawn = {names[int(number)] for number in manifest["drawn"]}
+    assert drawn == {n for n in names if n.endswith("/kernel:0") and n[:2] not in ("m/", "v/")}
+    for program in ("step", "test"):
+        used = [number for kind, number in manifest["arguments"][program] if kind == "variable"]
+        assert len(set(used)) == len(used) and max(used) < len(names)
+        assert lzma.decompress((tmp_path / f"{program}.hlo.xz").read_bytes())
+
+
+@pytest.mark.parametrize("num_codewords", [None, 8])
+def test_a_network_comes_back_with_its_weights(tmp_path, num_codewords):
+    model = export.build("ResNet8", num_codewords or 0, learned=False, precision="float32")
+    values = weights_of(model)
+    for name, value in values.items():
+        if name.endswith("_conv/kernel:0"):  # as `run.py` keeps them: signs, which are codewords
+            signs = model.get_layer(name.split("/")[0]).kernel_quantizer(value)
+            values[name] = np.asarray(signs).astype(np.int8)
+    np.savez(tmp_path / "net.npz", **values)
+    again = bring_back.network_of(tmp_path / "net.npz", "ResNet8", num_codewords)
+    np.testing.assert_array_equal(again(IMAGES), model(IMAGES))
+    for ours, theirs in zip(*map(sks.layers.sparse_kernels, (again, model))):
+        np.testing.assert_array_equal(ours.quantizer.selected(), theirs.quantizer.selected())
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    model = export.build("ResNet8", 8, learned=False, precision="float32")
+    np.savez(tmp_path / "net.npz", **weights_of(model))
+    with pytest.raises(ValueError, match="must hold the variables of ResNet8.*indices"):
+        bring_back.network_of(tmp_path / "net.npz", "ResNet8", None)
