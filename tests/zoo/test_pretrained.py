@@ -13,7 +13,7 @@ import larq_sks_zoo as zoo
 from larq_sks_zoo import pretrained
 
 PROMISED = {("ResNet20", n) for n in (None, 64, 32, 16)} | {
-    ("QuickNetSmall32", n) for n in (None, 32)
+    (network, n) for network in ("QuickNetSmall32", "VGGSmall", "ResNet18") for n in (None, 32)
 }
 
 
@@ -219,7 +219,8 @@ def test_the_package_has_the_networks_that_it_promises():
 def test_pretrained_networks_are_what_their_cards_say(card):
     card.check()
     size = card.path.stat().st_size
-    assert size == card.bytes < 1_000_000
+    # The binary weights of a ResNet18 alone take 1.4 MB at 1 bit.
+    assert size == card.bytes < (2_100_000 if card.network == "ResNet18" else 1_000_000)
     assert sks.storage.describe(card.path)["latent"] == card.latent
     model = getattr(zoo, card.network)(num_codewords=card.num_codewords, weights=card.dataset)
     # On another processor a score near a tie may turn, here of up to two images.
