@@ -279,6 +279,7 @@ def _selections() -> str:
         ("coverage-latent", None): "greedy coverage, latent score",
         ("learned-coverage-latent", "10.0"): "the last, then learned (defaults)",
         ("learned-coverage-latent", "30.0"): "the last, then learned (`logit_scale=30`)",
+        ("exchanged", None): "greedy coverage with exchanges",
     }
     rows = [
         (label, *(_accuracy(_seeds(name, count, epochs, scale)) for count, epochs in columns))
