@@ -95,12 +95,12 @@ def _model_cards() -> str:
     for card in cards():
         source = card["started_from"] or "random weights"
         versions = ", ".join(f"{name} {number}" for name, number in card["versions"].items())
-        settings = " ".join(f"{name}={value}" for name, value in card["environment"].items())
+        settings = "".join(f"; `{name}={value}`" for name, value in card["environment"].items())
         lines = [
             f"**{card['accuracy']:.2f} %** of {card['test_images']:,} test images ({card['dataset']}); "
             f"{card['sample_accuracy']:.1f} % of the 1,000 in the package. {card['limits']}",
             f"`{card['command']}`, {card['epochs']} epochs from {source}, seed {card['seed']}; "
-            f"[log](../{card['log']}), {card['date']}, {card['machine']}, {versions}; `{settings}`",
+            f"[log](../{card['log']}), {card['date']}, {card['machine']}, {versions}{settings}",
             f"{card['parameters']:,} weights in all. File `{card['file']}`, {card['bytes']:,} bytes, sha256 "
             f"`{card['sha256']}`",
         ]
@@ -311,7 +311,7 @@ def _gain(codewords: int) -> tuple[float, float]:
     """The learned selection against the fixed one with the best mean, seed by seed."""
     fixed = [
         _seeds(name, codewords, 5)
-        for name in ("random", "frequent", "coverage-hamming", "coverage-latent")
+        for name in ("random", "frequent", "coverage-hamming", "coverage-latent", "exchanged")
     ]
     best = max(fixed, key=_mean)
     learned = _seeds("learned-coverage-latent", codewords, 5, "10.0")

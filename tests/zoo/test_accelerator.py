@@ -42,6 +42,12 @@ def test_a_job_says_what_its_programs_take_and_change(tmp_path):
 @pytest.mark.parametrize("num_codewords", [None, 8])
 def test_a_network_comes_back_with_its_weights(tmp_path, num_codewords):
     model = export.build("ResNet8", num_codewords or 0, learned=False, precision="float32")
+    generator = np.random.default_rng(1)
+    for kernel in sks.layers.sparse_kernels(model):
+        kernel.quantizer.selection.start_from(generator.permutation(512)[:8])
+    for weight in map(export.raw, model.weights):
+        if len(weight.shape) == 1 and "indices" not in weight.name:
+            weight.assign(generator.uniform(0.5, 1.5, weight.shape))
     values = weights_of(model)
     for name, value in values.items():
         if name.endswith("_conv/kernel:0"):  # as `run.py` keeps them: signs, which are codewords

@@ -6,14 +6,14 @@ parts with a program each, under one line of the learning rate:
     {"name": "resnet20_n32", "from": "resnet20_1bit", "rate": 1e-3, "warmup": 0, "seed": 0, "keep": "signs",
      "parts": [{"job": "ResNet20_n32", "choose": "coverage", "epochs": 5}]}
 
-A run with `until` (a part of `--seconds`) in place of epochs takes as many as there is time for: the
-cosine falls with the part of the time that is over, epoch by epoch.
+A run with `until` (a part of `--seconds`) in place of epochs takes as many as there is time for: the cosine falls with
+the part of the time that is over, epoch by epoch.
 
-The log has a line an epoch: name, epoch, learning rate, loss, accuracy on the training images, accuracy on the test images (now and then) and
-seconds; and one at the end: name, "end", accuracy before training, epochs, codewords moved, accuracy, seconds.
+The log has a line an epoch: name, epoch, learning rate, loss, accuracy on the training images, accuracy on the test
+images (now and then) and seconds; and one at the end: name, "end", accuracy before training, epochs, codewords moved,
+accuracy, seconds.
 
-    python zoo/evidence/accelerator/run.py zoo/evidence/accelerator/plans/resnet20.json --jobs jobs --data cifar10.npz \
-        --output runs/resnet20 --seconds 560
+    python zoo/evidence/accelerator/run.py zoo/evidence/accelerator/plans/resnet20.json --seconds 560
 """
 
 from __future__ import annotations
@@ -304,7 +304,10 @@ class Plan:
         names = dict.fromkeys(part["job"] for run in self.runs for part in run["parts"])
         self.jobs = {name: Job(arguments.jobs / name) for name in names}
         self.finished: dict[str, dict[str, np.ndarray]] = {}
-        arguments.output.mkdir(parents=True, exist_ok=True)
+        self.folder = arguments.output / arguments.plan.stem
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.record = self.folder / f"{arguments.plan.stem}.csv"
+        self.record.write_text("")
 
     def elapsed(self) -> float:
         """Returns the seconds since the plan began."""
@@ -330,6 +333,8 @@ class Plan:
             values = job.first(run["seed"]) | values
             if run.get("from") and line.done == 0:
                 given = self.weights(run["from"])
+                if missing := set(job.kernels().values()) - set(given):
+                    raise SystemExit(f"{run['name']}: {run['from']} has no {sorted(missing)}")
                 values |= {name: value for name, value in given.items() if name in values}
             if part.get("choose"):
                 selected = {
@@ -375,11 +380,12 @@ class Plan:
             if not np.isfinite(float(loss)):
                 raise SystemExit(f"{run['name']}: the loss is not finite")
             line.trained(time.time() - began)
-            tested = f"{self.accuracy(job, state):.2f}" if line.done % 10 == 0 else ""
+            late = self.elapsed() > self.arguments.seconds
+            tested = f"{self.accuracy(job, state):.2f}" if late or line.done % 10 == 0 else ""
             shown = f"{rates[-1]:.6f}", f"{float(loss):.4f}", f"{100 * float(hits):.2f}", tested
             self.write(run["name"], line.done, *shown, f"{line.took:.2f}")
-            if self.elapsed() > self.arguments.seconds:
-                return state, line.epochs is None
+            if late:
+                return state, line.epochs in (None, line.done)
         return state, True
 
     def accuracy(self, job: Job, state: list) -> float:
@@ -400,12 +406,11 @@ class Plan:
                 written[name] = rounded(value, np.float16, 6e-8)
             else:
                 written[name] = rounded(value / np.abs(value).max() * 127, np.int8, 1)
-        np.savez_compressed(self.arguments.output / f"{run['name']}.npz", **written)
+        np.savez_compressed(self.folder / f"{run['name']}.npz", **written)
 
     def write(self, *line) -> None:
         """Adds a line to the log."""
-        record = self.arguments.output / f"{self.arguments.plan.stem}.csv"
-        with record.open("a", newline="") as file:
+        with self.record.open("a", newline="") as file:
             csv.writer(file).writerow(line)
         print(*line, flush=True)
 
@@ -420,9 +425,9 @@ def main() -> None:
     """Carries out a plan."""
     parser = argparse.ArgumentParser()
     parser.add_argument("plan", type=Path)
-    parser.add_argument("--jobs", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--jobs", type=Path, default=Path("jobs"))
+    parser.add_argument("--data", type=Path, default=Path("cifar10.npz"))
+    parser.add_argument("--output", type=Path, default=Path("runs"))
     parser.add_argument("--seconds", type=float, required=True)
     plan = Plan(parser.parse_args())
     made = {
@@ -438,9 +443,7 @@ def main() -> None:
             "numpy": np.__version__,
         },
     }
-    (plan.arguments.output / f"{plan.arguments.plan.stem}.json").write_text(
-        json.dumps(made, indent=2) + "\n"
-    )
+    (plan.folder / f"{plan.arguments.plan.stem}.json").write_text(json.dumps(made, indent=2) + "\n")
     for run in plan.runs:
         if plan.elapsed() > plan.arguments.seconds:
             break
