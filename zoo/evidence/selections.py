@@ -68,6 +68,11 @@ class Run(NamedTuple):
     def rule(self) -> str:
         return self.selection.removeprefix("learned-")
 
+    @property
+    def begins_at_1_bit(self) -> bool:
+        """From scratch a choice from the latent weights waits until there is something in them."""
+        return self.road == "from scratch" and self.rule != "random"
+
 
 def start_of(kernel: sks.layers.SparseKernel, rule: str, seed: int) -> np.ndarray:
     """Chooses the codewords of one kernel by the name of a rule."""
@@ -112,21 +117,22 @@ def load_data(data_dir: str | None):
     ]
 
 
-def fit(model, data, epochs: int, rate: float, seed: int, callbacks=()) -> float:
-    """Trains with Adam and a cosine from `rate` to 0; returns the accuracy on the test images."""
+def fit(model, data, end: int, seed: int, callbacks=(), first: int = 0) -> None:
+    """Trains a compiled network from epoch `first` up to epoch `end`."""
     (images, labels), _ = data
     steps = len(images) // BATCH
-    schedule = tf.keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
-    compile_model(model, schedule)
-    batches = zoo.augmented(images, labels, BATCH, seed)
-    model.fit(batches, steps_per_epoch=steps, epochs=epochs, verbose=2, callbacks=list(callbacks))
-    return evaluate(model, data)
+    batches = zoo.augmented(images, labels, BATCH, seed, first_step=first * steps)
+    model.fit(
+        batches, steps_per_epoch=steps, initial_epoch=first, epochs=end, verbose=2,
+        callbacks=list(callbacks),
+    )  # fmt: skip
 
 
-def compile_model(model, rate=0.0) -> None:
-    """Compiles with Adam and the loss of all runs."""
+def compile_model(model, data, epochs: int, rate: float) -> None:
+    """Compiles with the loss of all runs, and Adam with a cosine from `rate` to 0."""
+    steps = epochs * (len(data[0][0]) // BATCH)
     model.compile(
-        tf.keras.optimizers.Adam(rate),
+        tf.keras.optimizers.Adam(tf.keras.optimizers.schedules.CosineDecay(rate, steps)),
         tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -154,7 +160,8 @@ def parent(network: str, data) -> tf.keras.Model:
         tf.keras.callbacks.BackupAndRestore(RESULTS / "parent.backup"),
         tf.keras.callbacks.CSVLogger(RESULTS / "parent.csv", append=True),
     ]
-    fit(model, data, PARENT_EPOCHS, SCRATCH_RATE, 0, callbacks)
+    compile_model(model, data, PARENT_EPOCHS, SCRATCH_RATE)
+    fit(model, data, PARENT_EPOCHS, 0, callbacks)
     # From a copy that was never compiled, so that the file holds no optimizer.
     kept = zoo.ResNet8()
     kept.set_weights(model.get_weights())
@@ -169,14 +176,51 @@ def give_weights(child: tf.keras.Model, model: tf.keras.Model) -> None:
         target.set_weights(weights + target.get_weights()[len(weights) :])
 
 
+def first_half(run: Run, data) -> tf.keras.Model:
+    """Trains the 1-bit network from random weights for the first half of a run's epochs."""
+    tf.keras.utils.set_random_seed(run.seed)
+    model = NETWORKS[run.network]()
+    compile_model(model, data, run.epochs, SCRATCH_RATE)
+    fit(model, data, run.epochs // 2, run.seed)
+    return model
+
+
+def go_on(child: tf.keras.Model, model: tf.keras.Model) -> None:
+    """Copies a 1-bit network in the middle of its training: weights, steps and what Adam keeps of each weight."""
+    give_weights(child, model)
+    child.optimizer.build(child.trainable_variables)
+    child.optimizer.iterations.assign(model.optimizer.iterations)
+    kept, target = moments(model), moments(child)
+    for source, layer in zip(model.layers, child.layers, strict=True):
+        # The logits of a selection come last, and have no gradient in the first half.
+        for given, weight in zip(source.trainable_weights, layer.trainable_weights, strict=False):
+            for value, variable in zip(kept[given.ref()], target[weight.ref()], strict=True):
+                variable.assign(value)
+
+
+def moments(model: tf.keras.Model) -> dict:
+    """The two moments that Adam keeps of each weight: the last of its variables, in the order of the weights."""
+    weights = model.trainable_variables
+    kept = model.optimizer.variables[-2 * len(weights) :]
+    return {
+        weight.ref(): pair for weight, *pair in zip(weights, kept[::2], kept[1::2], strict=True)
+    }
+
+
 def prepare(run: Run, child: tf.keras.Model, data) -> list[tf.keras.callbacks.Callback]:
     """Gives a new network its start; returns the callbacks that lead its selection."""
     schedule = sks.callbacks.SelectionSchedule
     if run.road == "fine-tuned":
         give_weights(child, parent(run.network, data))
-    elif run.rule in ("frequent", "coverage-latent", "exchanged"):
-        # A choice from the latent weights waits until there is something in them.
-        return [schedule(0.5, 0.25 if run.learned else 0.5, run.rule.removesuffix("-latent"))]
+    elif run.begins_at_1_bit:
+        for kernel in sks.layers.sparse_kernels(child):
+            kernel.quantizer.selection.phase = "whole"
+        frozen = 0.25 if run.learned else 0.5
+        return (
+            []
+            if run.selection == "1-bit"
+            else [schedule(0.5, frozen, run.rule.removesuffix("-latent"))]
+        )
     kernels = sks.layers.sparse_kernels(child)
     shared = shared_coverage(kernels, run.codewords) if run.rule == "shared" else None
     for kernel in kernels:
@@ -186,8 +230,11 @@ def prepare(run: Run, child: tf.keras.Model, data) -> list[tf.keras.callbacks.Ca
     return [schedule()] if run.learned else []
 
 
-def train(run: Run, data) -> dict:
-    """Trains once; returns the line of the record."""
+def train(run: Run, data, halves: dict) -> dict:
+    """Trains once; returns the line of the record.
+
+    `halves` keeps the 1-bit first half of the last runs from scratch: all selections go on from the same.
+    """
     began = time.time()
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(run.seed)
@@ -197,10 +244,16 @@ def train(run: Run, data) -> dict:
     callbacks = prepare(run, child, data)
     kernels = sks.layers.sparse_kernels(child)
     start = {kernel.name: kernel.quantizer.selected() for kernel in kernels}
-    compile_model(child)
+    compile_model(child, data, run.epochs, FINE_RATE if run.road == "fine-tuned" else SCRATCH_RATE)
     before = evaluate(child, data)
-    rate = FINE_RATE if run.road == "fine-tuned" else SCRATCH_RATE
-    after = fit(child, data, run.epochs, rate, run.seed, callbacks)
+    if run.begins_at_1_bit:
+        key = run.network, run.epochs, run.seed
+        if key not in halves:
+            halves.clear()
+            halves[key] = first_half(run, data)
+        go_on(child, halves[key])
+    fit(child, data, run.epochs, run.seed, callbacks, run.epochs // 2 if run.begins_at_1_bit else 0)
+    after = evaluate(child, data)
     # From scratch there is no first choice to count from: all codewords are allowed before it.
     moved = [np.setdiff1d(k.quantizer.selected(), start[k.name]) for k in kernels]
     return {
@@ -285,10 +338,16 @@ def several(name: str, kind, default: Sequence, help_text: str):
 )
 def main(data_dir, network, road, codewords, epochs, seed, selection) -> None:
     """Runs what is missing of the comparison."""
+    if "from scratch" in road and any(number % 2 for number in epochs):
+        raise click.UsageError(
+            "From scratch the first half is at 1 bit, so --epochs must be even. "
+            f"Received: {', '.join(map(str, epochs))}."
+        )
     data = load_data(data_dir)
+    halves: dict = {}
     RECORD.parent.mkdir(exist_ok=True)
     for run in missing(network, road, codewords, epochs, seed, selection, recorded(RECORD)):
-        line = train(run, data)
+        line = train(run, data, halves)
         click.echo(line)
         with RECORD.open("a", newline="") as file:
             writer = csv.DictWriter(file, FIELDS)
