@@ -44,7 +44,8 @@ std::optional<Step> Builtins::make_sum(const TfLiteNode& node) const {
   bool joins = false;
   for (const int input : {a, b}) {
     const TfLiteTensor* tensor = floats(input);
-    if (tensor == nullptr || tensor->dims->size != shape->size ||
+    // A constant keeps its shape where others get another batch: the interpreter repeats it.
+    if (tensor == nullptr || tensor->allocation_type == kTfLiteMmapRo || tensor->dims->size != shape->size ||
         !std::equal(shape->data, shape->data + shape->size, tensor->dims->data))
       return std::nullopt;
     joins = joins || (convs_.count(input) != 0 && readers_.at(input) == 1);

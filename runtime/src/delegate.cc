@@ -118,6 +118,8 @@ void Delegate::take_over(TfLiteContext* context) {
   OrderCheck order(context);
   Builtins builtins(context, settings_.isa, nodes);
   const auto take = [&](int number, Step step) {
+    for (Port* port : {&step.input, &step.output, &step.addend})
+      if (port->tensor >= 0) port->type = get_tensor(context, port->tensor)->type;
     builtins.add(step);
     steps_[number] = std::move(step);
     taken.push_back(number);

@@ -94,13 +94,14 @@ void Partition::assign_buffers(const std::set<int>& outer) {
 }
 
 void Partition::prepare(TfLiteContext* context, std::shared_ptr<ThreadPool> pool) {
+  ready_ = false;
   pool_ = std::move(pool);
   for (auto& [index, inner] : inner_) inner.shape = Shape();
   for (auto& buffer : buffers_) buffer.clear();
   for (Step& step : steps_) {
     const Shape input = shape_of(context, step.input);
     const Shape output = step.op->prepare(input, pool_ ? pool_->size() : 1);
-    step.input.bytes = input.elements() * element_size(get_tensor(context, step.input.tensor)->type);
+    step.input.bytes = input.elements() * element_size(step.input.type);
     resize(context, step.output, output);
     if (step.addend.tensor >= 0) {
       if (!(shape_of(context, step.addend) == output))
@@ -112,9 +113,11 @@ void Partition::prepare(TfLiteContext* context, std::shared_ptr<ThreadPool> pool
     signs.dims[signs.rank - 1] = words_for(output.last());
     resize(context, step.signs, signs);
   }
+  ready_ = true;
 }
 
 void Partition::run(TfLiteContext* context) {
+  if (!ready_) fail("the interpreter runs what it could not prepare");
   for (const Step& step : steps_) {
     const Tail tail{static_cast<const float*>(data(context, step.addend)), step.least,
                     static_cast<uint32_t*>(data(context, step.signs))};
@@ -122,25 +125,33 @@ void Partition::run(TfLiteContext* context) {
   }
 }
 
+// A tensor of the interpreter. Other operators may have given it another type than the file says.
+TfLiteTensor* Partition::outer_tensor(TfLiteContext* context, const Port& port) const {
+  TfLiteTensor* tensor = get_tensor(context, port.tensor);
+  if (tensor->type != port.type)
+    fail("tensor ", port.tensor, " is ", type_name(port.type), " in the file, and became ", type_name(tensor->type));
+  return tensor;
+}
+
 Shape Partition::shape_of(TfLiteContext* context, const Port& port) const {
   if (const auto inner = inner_.find(port.tensor); inner != inner_.end()) {
     if (inner->second.shape.rank == 0) fail("tensor ", port.tensor, " is read before it is written");
     return inner->second.shape;
   }
-  const TfLiteTensor* tensor = get_tensor(context, port.tensor);
+  const TfLiteTensor* tensor = outer_tensor(context, port);
   if (tensor->dims == nullptr) fail("tensor ", port.tensor, " has no shape");
   return make_shape(tensor->dims->data, tensor->dims->size, "input");
 }
 
 void Partition::resize(TfLiteContext* context, Port& port, const Shape& shape) {
-  TfLiteTensor* tensor = get_tensor(context, port.tensor);
-  port.bytes = shape.elements() * element_size(tensor->type);
+  port.bytes = shape.elements() * element_size(port.type);
   if (const auto found = inner_.find(port.tensor); found != inner_.end()) {
     found->second.shape = shape;
     std::vector<uint64_t>& buffer = buffers_[found->second.buffer];
     buffer.resize(std::max(buffer.size(), (port.bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t)));
     return;
   }
+  TfLiteTensor* tensor = outer_tensor(context, port);
   const bool same = tensor->dims != nullptr && tensor->dims->size == shape.rank &&
                     std::equal(tensor->dims->data, tensor->dims->data + shape.rank, shape.dims.begin());
   if (same && tensor->allocation_type != kTfLiteDynamic) return;
@@ -158,11 +169,11 @@ void Partition::resize(TfLiteContext* context, Port& port, const Shape& shape) {
 void* Partition::data(TfLiteContext* context, const Port& port) {
   if (port.tensor < 0) return nullptr;
   if (const auto inner = inner_.find(port.tensor); inner != inner_.end()) return buffers_[inner->second.buffer].data();
-  const TfLiteTensor* tensor = get_tensor(context, port.tensor);
+  const TfLiteTensor* tensor = outer_tensor(context, port);
   if (tensor->data == nullptr || tensor->bytes < port.bytes)
     fail("tensor ", port.tensor, " should have ", port.bytes, " bytes, and has ",
          tensor->data == nullptr ? 0 : tensor->bytes);
-  if (reinterpret_cast<uintptr_t>(tensor->data) % element_size(tensor->type) != 0)
+  if (reinterpret_cast<uintptr_t>(tensor->data) % element_size(port.type) != 0)
     fail("tensor ", port.tensor, " is not aligned");
   return tensor->data;
 }

@@ -11,9 +11,10 @@
 
 namespace larq_sks {
 
-// The number of a tensor, -1 for none, and its size since the last `prepare`.
+// The number of a tensor, -1 for none, its type as the operator was made for it, and its size since the last `prepare`.
 struct Port {
   int tensor = -1;
+  TfLiteType type = kTfLiteNoType;
   size_t bytes = 0;
 };
 
@@ -43,6 +44,7 @@ class Partition {
 
   void assign_buffers(const std::set<int>& outer);
 
+  TfLiteTensor* outer_tensor(TfLiteContext* context, const Port& port) const;
   Shape shape_of(TfLiteContext* context, const Port& port) const;
   void resize(TfLiteContext* context, Port& port, const Shape& shape);
   void* data(TfLiteContext* context, const Port& port);
@@ -51,6 +53,7 @@ class Partition {
   std::map<int, Inner> inner_;
   std::vector<std::vector<uint64_t>> buffers_;
   std::shared_ptr<ThreadPool> pool_;
+  bool ready_ = false;  // for `run`, since the last `prepare`
 };
 
 }  // namespace larq_sks

@@ -15,7 +15,7 @@ class ThreadPool {
 
   int size() const;
 
-  // Calls task(context, i) for each i in [0, count) and returns when all are done.
+  // Calls task(context, i) for each i in [0, count) and returns when all are done. A task must not throw.
   void run(int count, void (*task)(void* context, int i), void* context);
 
  private:

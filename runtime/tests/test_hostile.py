@@ -71,6 +71,31 @@ def test_the_untouched_files_run(arguments):
     assert _run(_conv(**arguments))[0].shape == (1, 6, 5, 8)
 
 
+def test_a_tensor_that_becomes_of_another_type():
+    # The interpreter's ADD gives its output the type of its inputs: fewer bytes than the declared floats.
+    file = File()
+    numbers = [file.tensor((1, 4, 4, 32), np.int8, scale=1.0, zero_point=0) for _ in range(2)]
+    total = file.tensor((1, 4, 4, 32), np.float32, scale=2.0, zero_point=0)
+    file.builtin("ADD", "Add", numbers, total, fusedActivationFunction=0)
+    bits = file.tensor((1, 4, 4, 1), np.int32)
+    file.op("LceQuantize", [total], bits)
+    values = np.ones((1, 4, 4, 32), np.int8)
+    with pytest.raises(ERRORS, match="is float32 in the file, and became int8"):
+        Ours(file.finish(numbers, [bits]))(values, values)
+
+
+def test_padding_of_a_whole_batch():
+    file = File()
+    options = conv_options(1, padding=0, dilation_height_factor=4000, dilation_width_factor=4000)
+    bits = file.tensor((8, 1, 1, 1), np.int32)
+    ones = file.constant(np.ones(1, np.float32))
+    result = file.tensor((8, 1, 1, 1), np.float32)
+    filters = file.constant(np.zeros((1, 3, 3, 1), np.int32))
+    file.op("LceBconv2d", [bits, filters, ones, ones, -1], result, options)
+    with pytest.raises(ERRORS, match="too large with its padding, 8x8001x8001"):
+        Ours(file.finish([bits], [result]))(np.zeros((8, 1, 1, 1), np.int32))
+
+
 OPTION_ERRORS = [
     ("channels_in", None, "channels_in is missing"),
     ("channels_in", 0, "channels_in must be from 1"),

@@ -167,6 +167,41 @@ def test_an_addend_that_gets_another_shape():
         ours(images, np.ones((1, 1, 1, 32), np.float32))
 
 
+def test_pooling_of_large_windows():
+    rng = np.random.default_rng(0)
+    file = File()
+    pixels = file.tensor((1, 20, 19, 33), np.float32)
+    bits = file.tensor((1, 20, 19, 2), np.int32)
+    file.op("LceQuantize", [pixels], bits)
+    conv = _conv(
+        file,
+        bits,
+        (1, 20, 19, 33),
+        rng.choice([-1.0, 1.0], (33, 3, 3, 33)),
+        conv_options(33, padding=SAME),
+        rng.normal(size=33),
+    )
+    pooled = file.tensor((1, 5, 6, 33), np.float32)
+    file.builtin(
+        "MAX_POOL_2D", "Pool2D", [conv], pooled, padding=VALID, strideH=1, strideW=2,
+        filterHeight=16, filterWidth=9, fusedActivationFunction=NONE,
+    )  # fmt: skip
+    convolved, got = Ours(file.finish([pixels], [conv, pooled]))(
+        rng.normal(size=(1, 20, 19, 33)).astype(np.float32)
+    )
+    for y in range(5):
+        for x in range(6):
+            expected = convolved[:, y : y + 16, 2 * x : 2 * x + 9].max(axis=(1, 2))
+            np.testing.assert_array_equal(got[:, y, x], expected)
+
+
+def test_pooling_by_several_threads():
+    block = Block(np.random.default_rng(0), (1, 60, 50, 40), wanted=["sum", "pooled"])
+    images = np.random.default_rng(1).normal(size=(1, 60, 50, 40)).astype(np.float32)
+    for got, expected in zip(Ours(block.data, threads=3)(images), block.expected(images)):
+        np.testing.assert_array_equal(got, expected)
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_pooling(data):

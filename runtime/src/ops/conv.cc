@@ -11,8 +11,8 @@
 namespace larq_sks {
 namespace {
 
-// The largest number of words of an image with its padding: 256 MiB. A window with a large dilation could
-// ask for far more than the image has.
+// The largest number of words of images with their padding: 256 MiB. A window with a large dilation could
+// ask for far more than the images have.
 constexpr int64_t kMaxPadded = 1 << 26;
 
 // Activations as TensorFlow Lite numbers them, each with the range that it clamps to.
@@ -94,9 +94,9 @@ class Conv2d final : public Op {
     const auto [batch, height, width] = std::array{input.dims[0], input.dims[1], input.dims[2]};
     // Each factor is below 2^47, and checked before the next comes in.
     const int64_t lines = rows_.padded(height), line = columns_.padded(width);
-    if (lines > kMaxPadded || line > kMaxPadded || lines * line > kMaxPadded / input.last())
-      fail("an image of ", height, "x", width, "x", channels_in_, " becomes too large with its padding, ", lines, "x",
-           line);
+    if (lines > kMaxPadded || line > kMaxPadded || lines * line > kMaxPadded / input.last() / batch)
+      fail("an image of ", height, "x", width, "x", channels_in_, " becomes too large with its padding, ", batch, "x", lines,
+           "x", line);
     Shape output = input;
     output.dims[1] = rows_.outputs(height);
     output.dims[2] = columns_.outputs(width);

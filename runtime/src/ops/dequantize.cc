@@ -45,7 +45,7 @@ class Dequantize final : public Op {
     rows_ = static_cast<size_t>(input.elements() / input.last());
     Shape output = input;
     output.dims[input.rank - 1] = channels_;
-    return output;
+    return make_shape(output.dims.data(), output.rank, "output");
   }
 
   void run(const void* input, void* output, const Tail&, ThreadPool*) override {

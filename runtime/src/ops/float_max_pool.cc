@@ -1,6 +1,6 @@
 // MAX_POOL_2D of floats. A NaN counts as less than any number.
 #include <algorithm>
-#include <vector>
+#include <iterator>
 
 #include "../op.h"
 
@@ -24,7 +24,9 @@ class FloatMaxPool final : public Op {
       int parts;
     } job{this, static_cast<const float*>(input), static_cast<float*>(output), 1};
     // Fewer numbers are not worth a thread.
-    if (pool) job.parts = static_cast<int>(std::clamp<int64_t>(output_.elements() >> 16, 1, pool->size()));
+    if (pool)
+      job.parts = static_cast<int>(std::clamp<int64_t>(
+          output_.elements() >> 15, 1, std::min<int64_t>(int64_t{output_.dims[0]} * output_.dims[1], pool->size())));
     const auto run_part = [](void* context, int i) {
       const Job& j = *static_cast<Job*>(context);
       const int64_t rows = int64_t{j.op->output_.dims[0]} * j.op->output_.dims[1];
@@ -42,16 +44,24 @@ class FloatMaxPool final : public Op {
     output += static_cast<size_t>(first) * out_width * channels;
     // Where windows move by one pixel and are whole, the pixels of a row are as good as channels of one.
     const int together = columns_.stride == 1 && columns_.padded(width) == width ? out_width : 1;
-    std::vector<const float*> taps;
     for (int row = first; row < last; ++row) {
       const float* image = input + static_cast<size_t>(row / out_height) * height * line;
       const auto [top, bottom] = rows_.inside(row % out_height, height);
       for (int x = 0; x < out_width; x += together, output += together * channels) {
         const auto [left, right] = columns_.inside(x, width);
-        taps.clear();
+        // So many at once, of a window of any size: then the largest of them is one of the next.
+        const float* taps[16];
+        int count = 0;
         for (int y = top; y < bottom; ++y)
-          for (int tap = left; tap < right; ++tap) taps.push_back(image + y * line + tap * channels);
-        largest(isa_, taps.data(), static_cast<int>(taps.size()), together * channels, output);
+          for (int tap = left; tap < right; ++tap) {
+            if (count == static_cast<int>(std::size(taps))) {
+              largest(isa_, taps, count, together * channels, output);
+              taps[0] = output;
+              count = 1;
+            }
+            taps[count++] = image + y * line + tap * channels;
+          }
+        largest(isa_, taps, count, together * channels, output);
       }
     }
   }
