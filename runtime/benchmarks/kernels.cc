@@ -62,7 +62,7 @@ void time_layer(Isa isa, int rounds, int size, int channels_in, int channels_out
     classic_times.add(classic, input, output);
     shared_times.add(shared, input, output);
   }
-  std::printf("%4d %4d %4d %4d  %8.1f %8.1f %8.1f  %8.1f %8.1f %8.1f  %5.2f  %s\n", size, channels_in, channels_out, codewords,
+  std::printf("%4d %4d %4d %4d  %8.2f %8.2f %8.2f  %8.2f %8.2f %8.2f  %5.2f  %s\n", size, channels_in, channels_out, codewords,
               classic_times.at(0.25), classic_times.at(0.5), classic_times.at(0.75), shared_times.at(0.25), shared_times.at(0.5),
               shared_times.at(0.75), classic_times.at(0.25) / shared_times.at(0.25),
               automatic.algorithm() == Algorithm::kShared ? "shared" : "classic");
@@ -80,6 +80,8 @@ int main(int argc, char** argv) {
   const int rounds = std::max(1, argc > 2 ? std::atoi(argv[2]) : 50);
   std::printf("%s\nsize   in  out   n   classic: lower quartile, median, upper   shared: the same            ratio  chosen\n", isa_name(isa));
   for (const int channels : {64, 128, 256, 512}) time_layer(isa, rounds, 3584 / channels, channels, channels, 32);
+  for (const int channels : {64, 128, 256, 512})   // few pixels, as at the end of networks for small images
+    for (const int size : {1, 2, 4, 8}) time_layer(isa, rounds, size, channels, channels, 32);
   for (const int in : {32, 64, 128, 256})
     for (const int out : {8, 16, 32, 64, 128, 256})
       for (const int codewords : {4, 16, 32, 64}) time_layer(isa, rounds, 14, in, out, codewords);

@@ -215,6 +215,13 @@ def test_quantize_and_dequantize(
     )
 
 
+def test_quantize_by_several_threads():
+    shape = (1, 67, 61, 70)  # too many numbers for one thread, and rows that end within a word
+    data = _quantize_model(shape, np.float32, np.float32, 0, 0, 0, 0)
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.testing.assert_array_equal(Ours(data, threads=3)(values)[0], np.where(values < 0, -1, 1))
+
+
 @needs_lce
 @settings(max_examples=60)
 @given(

@@ -55,7 +55,13 @@ void classic_tile(const Plan& plan, const Block& block, const uint32_t* input, c
   }
   for (int v = 0; v < kVectors && 8 * v < block.channels; v++) {
     const auto channels = emitter.channels(block.first + 8 * v, block.channels - 8 * v);
-    for (int p = 0; p < kPixels; p++) emitter.emit(channels, _mm256_add_epi32(sum[p][v], sum_bytes(bytes[p][v])), pixel + p);
+    for (int p = 0; p < kPixels; p++) {
+      __m256i popcounts = _mm256_add_epi32(sum[p][v], sum_bytes(bytes[p][v]));
+      if (Emitter::kTakesClamped)
+        popcounts = _mm256_max_epi32(_mm256_min_epi32(popcounts, _mm256_set1_epi32(plan.emit.popcount_max)),
+                                     _mm256_set1_epi32(plan.emit.popcount_min));
+      emitter.emit(channels, popcounts, pixel + p);
+    }
   }
 }
 
@@ -100,6 +106,7 @@ struct Vector {
     return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(entries)));
   }
   static Type lookup(Type table, Type index) { return _mm256_shuffle_epi8(table, index); }
+  static Type clamp16(Type v, Type least, Type most) { return _mm256_max_epu16(_mm256_min_epu16(v, most), least); }
   static Type low16(Type a, Type b) { return _mm256_unpacklo_epi16(a, b); }
   static Type high16(Type a, Type b) { return _mm256_unpackhi_epi16(a, b); }
   static Type low32(Type a, Type b) { return _mm256_unpacklo_epi32(a, b); }

@@ -17,6 +17,7 @@ namespace larq_sks {
 namespace {
 
 constexpr int kSlack = 64;   // elements behind arrays, which vectors read
+constexpr size_t kMaxScratch = size_t{1} << 28;   // bytes for all threads, if it takes more than one
 constexpr double kWorthAThread = 20000;   // nanoseconds of work; to hand over less takes as long as to do it
 
 int divide_up(int a, int b) { return a / b + (a % b != 0); }
@@ -72,7 +73,7 @@ struct Conv::Impl {
   std::vector<Block> blocks;
   std::vector<int32_t> tap_popcounts;   // [tap][output channel], for zero padding
   Buffer<float> multiplier, multiplier2, bias;
-  bool may_be_plain = false;   // but for corrections and a tail
+  bool may_be_halved = false, may_be_plain = false;   // but for corrections and a tail
   Buffer<int32_t> thresholds, invert_mask, invert_sum;
   Buffer<uint8_t> tables, indices;
 
@@ -151,25 +152,35 @@ void Conv::Impl::pack_emit() {
   emit.multiplier = multiplier.data();
   emit.bias = bias.data();
   const int64_t most = int64_t{2} * spec.kernel_h * spec.kernel_w * (spec.channels_in / spec.groups);
-  may_be_plain = spec.output == Output::kFloat && spec.clamp_min <= 0 && spec.clamp_max >= most;
+  const int64_t clamp_min = std::max(spec.clamp_min, 0), clamp_max = std::min<int64_t>(spec.clamp_max, most);
+  may_be_halved = spec.output == Output::kFloat && clamp_min <= most && clamp_max >= 0 && clamp_min % 2 == 0 && clamp_max % 2 == 0;
   for (const float m : multiplier) {
     multiplier2.push_back(2 * m);   // exact, unless it is too great
-    may_be_plain = may_be_plain && std::isfinite(2 * m);
+    may_be_halved = may_be_halved && std::isfinite(2 * m);
   }
+  may_be_plain = may_be_halved && clamp_min == 0 && clamp_max == most;
   emit.multiplier2 = multiplier2.data();
+  emit.popcount_min = static_cast<int32_t>(clamp_min / 2);
+  emit.popcount_max = static_cast<int32_t>(clamp_max / 2);
 }
 
 void Conv::Impl::pack_classic() {
   if (plan.words_per_filter) return;   // for an earlier shape
+  weights.clear();   // of an attempt for which there was no memory
+  blocks.clear();
   const int per_filter = spec.kernel_h * spec.kernel_w * group_words;
   const int group_out = spec.channels_out / spec.groups;
-  plan.words_per_filter = per_filter;
   plan.group_words = group_words;
   plan.group_channels_out = group_out;
   // Vectors of bits write whole bytes, so a group must begin at one; scalars write single bits.
   if (kernel->lanes && spec.output == Output::kBits && group_out % 8 && spec.groups > 1) kernel = &scalar_kernel();
+  // The weights of a group fill whole vectors: at most four times as much memory as the filter takes.
+  if (4 * group_out < kernel->lanes && spec.groups > 1) kernel = &scalar_kernel();
   plan.filter = filter.data();
-  if (!kernel->lanes) return;
+  if (!kernel->lanes) {
+    plan.words_per_filter = per_filter;
+    return;
+  }
   for (int group = 0; group < spec.groups; group++)
     for (int done = 0; done < group_out;) {
       Block block;
@@ -189,6 +200,7 @@ void Conv::Impl::pack_classic() {
   plan.weights = weights.data();
   plan.blocks = blocks.data();
   plan.num_blocks = static_cast<int>(blocks.size());
+  plan.words_per_filter = per_filter;
 }
 
 void Conv::Impl::pack_shared() {
@@ -197,22 +209,25 @@ void Conv::Impl::pack_shared() {
   plan.codewords = static_cast<int>(codewords.codes.size());
   if (kernel->channels_in_lanes) pack_lanes();
   else pack_rows();
+  if (std::find(codewords.inverted.begin(), codewords.inverted.end(), true) != codewords.inverted.end()) {
+    invert_sum.assign(static_cast<size_t>(spec.channels_out) + kSlack, 0);
+    invert_mask = invert_sum;
+    for (int o = 0; o < spec.channels_out; o++)
+      if (codewords.inverted[o]) {   // 18 channels_in - d
+        invert_mask[o] = -1;
+        invert_sum[o] = 18 * spec.channels_in + 1;
+      }
+  }
   plan.tables = tables.data();
   plan.indices = indices.data();
-  if (std::find(codewords.inverted.begin(), codewords.inverted.end(), true) == codewords.inverted.end()) return;
-  invert_mask.assign(static_cast<size_t>(spec.channels_out) + kSlack, 0);
-  invert_sum = invert_mask;
-  for (int o = 0; o < spec.channels_out; o++)
-    if (codewords.inverted[o]) {   // 18 channels_in - d
-      invert_mask[o] = -1;
-      invert_sum[o] = 18 * spec.channels_in + 1;
-    }
 }
 
 void Conv::Impl::pack_rows() {
   const std::vector<uint16_t>& codes = codewords.codes;
-  plan.channels_together = shared_channels(kernel->row_pixels, plan.codewords);
+  plan.vectors_together = shared_vectors(kernel->row_pixels, plan.codewords);
+  plan.channels_together = shared_channels(plan.vectors_together * kernel->row_pixels, plan.codewords);
   plan.codewords_top0 = static_cast<int>(std::count_if(codes.begin(), codes.end(), [](int code) { return code < 256; }));
+  tables.clear();   // of an attempt for which there was no memory
   for (const int code : codes)
     for (const int half : {code & 15, code >> 4 & 15})
       for (int x = 0; x < 16; x++) tables.push_back(static_cast<uint8_t>(__builtin_popcount(half ^ x)));
@@ -224,7 +239,7 @@ void Conv::Impl::pack_rows() {
       for (int c = c0; c < std::min(c0 + plan.channels_together, spec.channels_in); c++)
         for (int o = group * kSharedOutputs; o < (group + 1) * kSharedOutputs; o++, at++)
           if (o < spec.channels_out)
-            indices[at] = static_cast<uint8_t>(codewords.index(spec, o, c) * (kernel->row_pixels / 8));
+            indices[at] = static_cast<uint8_t>(codewords.index(spec, o, c) * (plan.vectors_together * kernel->row_pixels / 8));
 }
 
 void Conv::Impl::pack_lanes() {
@@ -327,10 +342,14 @@ void Conv::Impl::make_shared_geometry() {
     scratch.assign(parts, Buffer<uint8_t>(lanes_scratch(spec.channels_in) * sizeof(uint16_t)));
     return;
   }
-  // The rows, the windows (of which the last may be written a vector too far) and the sums of shared.h.
-  const size_t vectors = static_cast<size_t>(plan.channels_together) * plan.codewords + (plan.channels_together / 8 * 9 + 1) +
-                         static_cast<size_t>(divide_up(spec.channels_out, kSharedOutputs)) * kSharedOutputs * 2;
-  scratch.assign(parts, Buffer<uint8_t>(vectors * kernel->row_pixels));
+  // The windows (of which the last may be written a vector too far), the rows and the sums of shared.h.
+  const size_t windows = plan.channels_together / 8 * 9 + 1;
+  const size_t rows = static_cast<size_t>(plan.channels_together) * plan.codewords;
+  const size_t sums = static_cast<size_t>(divide_up(spec.channels_out, kSharedOutputs)) * kSharedOutputs * 2;
+  const size_t vectors = windows + plan.vectors_together * (rows + sums);
+  const size_t size = vectors * kernel->row_pixels;
+  parts = static_cast<int>(std::clamp<size_t>(kMaxScratch / size, 1, parts));
+  scratch.assign(parts, Buffer<uint8_t>(size));
 }
 
 void Conv::Impl::make_corrections() {
@@ -391,7 +410,8 @@ void Conv::Impl::fill_planes(const uint32_t* input, int row) {
 
 void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool, const Tail& tail) {
   plan.emit.tail = tail;
-  plan.emit.plain = may_be_plain && !plan.emit.correction_row && !tail.addend && !tail.signs;
+  plan.emit.halved = may_be_halved && !plan.emit.correction_row;
+  plan.emit.plain = plan.emit.halved && may_be_plain && !tail.addend && !tail.signs;
   // Vectors write whole bytes of signs, and a group of other channels than whole bytes begins within one.
   const bool signs_later = tail.signs && spec.groups > 1 && spec.channels_out / spec.groups % 8;
   if (signs_later) plan.emit.tail.signs = nullptr;
@@ -415,8 +435,8 @@ void Conv::Impl::run(const uint32_t* input, void* output, ThreadPool* pool, cons
   const auto conv_part = [](void* context, int i) {
     const Job& j = *static_cast<Job*>(context);
     Impl& c = *j.conv;
-    // No part but the last has pixels left over.
-    const int grain = !c.shared ? 8 : c.kernel->channels_in_lanes ? kTile : c.kernel->row_pixels;
+    // No part but the last has pixels left over: of a vector, or of half a tile of avx512_shared.h.
+    const int grain = !c.shared || c.kernel->channels_in_lanes ? 8 : c.kernel->row_pixels;
     const int64_t grains = divide_up(c.pixels, grain);
     const int first = static_cast<int>(std::min<int64_t>(grains * i / j.parts * grain, c.pixels));
     const int last = static_cast<int>(std::min<int64_t>(grains * (i + 1) / j.parts * grain, c.pixels));

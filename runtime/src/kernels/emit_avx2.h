@@ -16,12 +16,15 @@ inline __m256i sum_bytes(__m256i bytes) {
   return _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
 }
 
-// kSum: floats with the whole tail and without corrections, as in residual networks; kFloat asks for each.
+// kPlain and kSum are for what is halved: floats without a tail, and with the whole of it as in residual networks. kFloat asks
+// for each part of it.
 enum class Mode { kPlain, kFloat, kSum, kInt8, kBits };
 
 template <Mode kMode>
 class Avx2Emitter {
  public:
+  static constexpr bool kHalved = kMode == Mode::kPlain || kMode == Mode::kSum;
+  static constexpr bool kTakesClamped = kMode == Mode::kSum;   // who calls can clamp more popcounts at once
   Avx2Emitter(const Emit& emit, void* output) : emit_(emit), output_(output) {}
 
   // What is the same for all pixels of channels [channel, channel + 8); channel is a multiple of 8.
@@ -33,7 +36,7 @@ class Avx2Emitter {
   Channels channels(int channel, int valid) const {
     Channels c{channel, valid, _mm256_setzero_ps(), _mm256_setzero_ps()};
     if (kMode == Mode::kBits) return c;
-    c.multiplier = _mm256_loadu_ps((kMode == Mode::kPlain ? emit_.multiplier2 : emit_.multiplier) + channel);
+    c.multiplier = _mm256_loadu_ps((kHalved ? emit_.multiplier2 : emit_.multiplier) + channel);
     c.bias = _mm256_loadu_ps(emit_.bias + channel);
     return c;
   }
@@ -41,10 +44,11 @@ class Avx2Emitter {
   inline __attribute__((always_inline)) void emit(const Channels& c, __m256i popcounts, int pixel) const {
     const size_t at = static_cast<size_t>(pixel) * emit_.channels + c.first;
     if (kMode == Mode::kPlain) return store(transform(c, popcounts), c.valid, static_cast<float*>(output_) + at);
+    if (kMode == Mode::kSum) return finish(c, transform(c, popcounts), at, pixel);
     __m256i doubled = _mm256_add_epi32(popcounts, popcounts);
     if (kMode == Mode::kBits && emit_.invert_mask)
       doubled = _mm256_add_epi32(_mm256_xor_si256(doubled, load(emit_.invert_mask + c.first)), load(emit_.invert_sum + c.first));
-    if (kMode != Mode::kSum && emit_.correction_row && emit_.correction_row[pixel] >= 0)
+    if (emit_.correction_row && emit_.correction_row[pixel] >= 0)
       doubled = _mm256_add_epi32(doubled, load(emit_.corrections + emit_.correction_row[pixel] + c.first));
     if (kMode == Mode::kBits) {
       const __m256i above = _mm256_cmpgt_epi32(doubled, load(emit_.thresholds + c.first));
@@ -52,7 +56,7 @@ class Avx2Emitter {
     }
     const __m256 value = transform(c, _mm256_max_epi32(_mm256_min_epi32(doubled, _mm256_set1_epi32(emit_.clamp_max)),
                                                        _mm256_set1_epi32(emit_.clamp_min)));
-    if (kMode == Mode::kFloat || kMode == Mode::kSum) return finish(c, value, at, pixel);
+    if (kMode == Mode::kFloat) return finish(c, value, at, pixel);
     const uint64_t eight = round8(value);
     std::memcpy(static_cast<int8_t*>(output_) + at, &eight, c.valid < 8 ? c.valid : 8);
   }
@@ -116,7 +120,7 @@ class Avx2Emitter {
 template <template <Mode> class Emitter, class Work>
 inline void with_emitter(const Emit& emit, void* output, const Work& work) {
   if (emit.plain) return work(Emitter<Mode::kPlain>(emit, output));
-  if (emit.tail.addend && emit.tail.signs && !emit.correction_row) return work(Emitter<Mode::kSum>(emit, output));
+  if (emit.halved && emit.tail.addend && emit.tail.signs) return work(Emitter<Mode::kSum>(emit, output));
   switch (emit.output) {
     case Output::kFloat: return work(Emitter<Mode::kFloat>(emit, output));
     case Output::kInt8: return work(Emitter<Mode::kInt8>(emit, output));

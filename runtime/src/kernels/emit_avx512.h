@@ -9,6 +9,7 @@ namespace {
 template <Mode kMode>
 class Avx512Emitter {
  public:
+  static constexpr bool kHalved = kMode == Mode::kPlain || kMode == Mode::kSum;
   Avx512Emitter(const Emit& emit, void* output) : emit_(emit), output_(static_cast<uint8_t*>(output)) {}
 
   // What is the same for all pixels of channels [first, first + 16 kVectors), of which `valid` exist; first is a
@@ -24,7 +25,7 @@ class Avx512Emitter {
     Channels<kVectors> c;
     c.first = first;
     c.valid = valid;
-    const float* multiplier = (kMode == Mode::kPlain ? emit_.multiplier2 : emit_.multiplier) + first;
+    const float* multiplier = (kHalved ? emit_.multiplier2 : emit_.multiplier) + first;
     for (int v = 0; v < kVectors; v++) {
       c.mask[v] = static_cast<__mmask16>(valid >= 16 * (v + 1) ? 0xffff : (1 << (valid - 16 * v)) - 1);
       if (kMode == Mode::kBits) continue;
@@ -59,18 +60,19 @@ class Avx512Emitter {
     for (int v = 0; v < kVectors; v++) {
       const int channel = c.first + 16 * v;
       __m512i x = popcounts(v);
-      if (kMode != Mode::kPlain) x = _mm512_add_epi32(x, x);
+      if (!kHalved) x = _mm512_add_epi32(x, x);
       if (kMode == Mode::kBits && emit_.invert_mask)
         x = _mm512_add_epi32(_mm512_xor_si512(x, _mm512_loadu_si512(emit_.invert_mask + channel)),
                              _mm512_loadu_si512(emit_.invert_sum + channel));
-      if (kMode != Mode::kPlain && p.corrections) x = _mm512_add_epi32(x, _mm512_loadu_si512(p.corrections + channel));
+      if (!kHalved && p.corrections) x = _mm512_add_epi32(x, _mm512_loadu_si512(p.corrections + channel));
       if (kMode == Mode::kBits) {
         const __mmask16 above = _mm512_mask_cmpgt_epi32_mask(c.mask[v], x, _mm512_loadu_si512(emit_.thresholds + channel));
         bits |= static_cast<uint64_t>(above) << (16 * v);
         continue;
       }
       if (kMode != Mode::kPlain)
-        x = _mm512_max_epi32(_mm512_min_epi32(x, _mm512_set1_epi32(emit_.clamp_max)), _mm512_set1_epi32(emit_.clamp_min));
+        x = _mm512_max_epi32(_mm512_min_epi32(x, _mm512_set1_epi32(kHalved ? emit_.popcount_max : emit_.clamp_max)),
+                             _mm512_set1_epi32(kHalved ? emit_.popcount_min : emit_.clamp_min));
       __m512 value = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(x), c.multiplier[v]), c.bias[v]);
       if (kMode == Mode::kInt8) {
         _mm512_mask_cvtsepi32_storeu_epi8(p.output + channel, c.mask[v], rounded(value));

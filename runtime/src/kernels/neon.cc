@@ -13,6 +13,7 @@ enum class Mode { kPlain, kFloat, kInt8, kBits };
 template <Mode kMode>
 class Emitter {
  public:
+  static constexpr bool kTakesClamped = false;
   Emitter(const Emit& emit, void* output) : emit_(emit), output_(output) {}
 
   struct Channels {

@@ -24,16 +24,20 @@ struct Block {
 // From popcounts to outputs. The arrays have 64 more elements than channels, so that vectors may be read.
 struct Emit {
   Output output;
-  bool plain;    // floats, no clamp that has an effect, no corrections and no tail
+  // Floats without corrections, clamps even and in the range of popcounts, doubled multipliers finite: popcounts need not
+  // be doubled, with the same result.
+  bool halved;
+  bool plain;    // the same, no clamp that has an effect and no tail
   int channels;
   const float* multiplier;
-  const float* multiplier2;    // doubled, where plain: then popcounts need not be, with the same result
+  const float* multiplier2;    // doubled, for what is halved
   const float* bias;
   const int32_t* thresholds;   // doubled
   // Of bits, or null: the doubled popcount d is of inverted weights where the mask is -1, and becomes (d ^ mask) + sum.
   const int32_t* invert_mask;
   const int32_t* invert_sum;
   int32_t clamp_min, clamp_max;
+  int32_t popcount_min, popcount_max;   // their halves, from 0 to what a popcount can be, where halved
   const int32_t* corrections;      // rows of corrections of the doubled popcount: pixels with zero padding
   const int32_t* correction_row;   // per pixel the offset of its row or -1; null: no pixel has one
   Tail tail;                       // of the present run
@@ -56,7 +60,9 @@ struct Plan {
 
   // Shared: the padded input as byte planes; plane i has the channels 8 i to 8 i + 7 of each pixel.
   int channels_in;
-  int channels_together;          // shared_channels of this layer
+  // Of shared.h alone: shared_vectors and shared_channels of this layer.
+  int vectors_together;
+  int channels_together;
   int out_width;
   size_t plane_stride;
   const uint32_t* row_offset;     // in bytes, of each row of output pixels, over the whole batch
@@ -73,7 +79,7 @@ struct Kernel {
   int block_vectors;    // most vectors of a block
   void (*classic)(const Plan&, const uint32_t* input, void* output, int first, int last);
 
-  int row_pixels;       // pixels that are computed together by `shared`; 0: there is none
+  int row_pixels;       // pixels of a vector of `shared`; 0: there is none
   bool channels_in_lanes;   // of `shared`: as in avx512_shared.h, else as in shared.h
   void (*make_planes)(const uint32_t* input, int width, int words, size_t plane_stride, uint8_t* planes);
   void (*shared)(const Plan&, const uint8_t* planes, uint8_t* scratch, void* output, int first, int last);
@@ -96,7 +102,7 @@ const Kernel& kernel_for(Isa isa);   // isa must be supported
 const Kernel& scalar_kernel();         // the faster one of those without vectors
 
 // The layout that shared.h and conv.cc must agree on.
-static constexpr int kSharedOutputs = 8;   // output channels that are summed at once
+static constexpr int kSharedOutputs = 8;   // output channels whose indices lie together
 // An index is a byte and counts pieces of eight bytes of a row.
 static constexpr int max_codewords(int row_pixels) { return 255 / (row_pixels / 8) + 1; }
 // With output channels in the lanes: a table entry is half a vector or a whole one.
@@ -109,9 +115,13 @@ static constexpr size_t lanes_scratch(int channels_in) {
   return kTile * kLaneOutputs + (static_cast<size_t>(channels_in) + 7) / 8 * 8 * kWindows;
 }
 // Input channels whose rows are in memory at once: a multiple of 8; 9 * 24 fits a byte, and the rows a first-level cache.
-static constexpr int shared_channels(int row_pixels, int codewords) {
-  const int fitting = 32768 / (row_pixels * codewords) / 8 * 8;
+static constexpr int shared_channels(int pixels, int codewords) {
+  const int fitting = 32768 / (pixels * codewords) / 8 * 8;
   return fitting > 24 ? 24 : fitting < 8 ? 8 : fitting;
+}
+// Vectors of pixels that are computed together: two, if a byte can name their rows and these leave room for channels enough.
+static constexpr int shared_vectors(int row_pixels, int codewords) {
+  return codewords <= max_codewords(2 * row_pixels) && shared_channels(2 * row_pixels, codewords) > 8 ? 2 : 1;
 }
 
 }  // namespace larq_sks

@@ -2,16 +2,15 @@
 //
 // A layer whose 3x3 kernels are n codewords needs, for each input channel, only n different popcounts a
 // pixel; an output channel then adds the one that its codeword names. A vector holds one popcount of W
-// output pixels (a row), so that an addition of bytes does 9 W multiplications:
+// output pixels, and one or two vectors are a row, so that an addition of bytes does 9 W multiplications:
 //   1. the windows of W pixels are cut out of the byte planes, eight channels and nine taps at a time;
 //   2. an 8x8 transposition of bits gives each channel the nine bits of its windows, a pixel a byte;
 //   3. each codeword's row is two table lookups, of four bits each, and the ninth bit;
-//   4. each output channel sums the rows that its indices name, kSharedOutputs channels at once in registers;
+//   4. each output channel sums the rows that its indices name, eight vectors of sums at once in registers;
 //   5. after shared_channels input channels a byte is full, and the sums go to 16 bits in memory.
 //
 // Plan::indices is [group of shared_channels input channels][group of kSharedOutputs output channels]
-// [input channel][output channel], with index * W / 8 in each byte: the offset of the row in units of
-// eight bytes, which x86 scales in the address.
+// [input channel][output channel], with the offset of the row in units of eight bytes, which x86 scales in the address.
 //
 // V, a class of static functions, gives the vector: see avx2.cc.
 #pragma once
@@ -49,16 +48,17 @@ inline void transpose_bits(typename V::Type* v) {
 // next four, and to the ninth. bits: the first eight bits of the channels' windows.
 template <class V, int kCount>
 inline void make_rows(const Plan& plan, const typename V::Type* bits, typename V::Type ninth_bits, int first_bit, uint8_t* rows) {
+  const size_t row_size = static_cast<size_t>(plan.vectors_together) * V::kPixels;
   typename V::Type low[kCount], high[kCount], ninth[kCount];
   for (int c = 0; c < kCount; c++) {
     low[c] = V::and_(bits[c], V::broadcast(0x0f));
     high[c] = V::and_(V::template shift_right<4>(bits[c]), V::broadcast(0x0f));
     ninth[c] = V::and_(V::shift_right_by(ninth_bits, first_bit + c), V::broadcast(1));
   }
-  const size_t row_set = static_cast<size_t>(plan.codewords) * V::kPixels;
+  const size_t row_set = plan.codewords * row_size;
   const uint8_t* tables = plan.tables;
   const auto make = [&](int count) __attribute__((always_inline)) {
-    for (int j = 0; j < count; j++, tables += 32, rows += V::kPixels) {
+    for (int j = 0; j < count; j++, tables += 32, rows += row_size) {
       const auto table0 = V::table(tables), table1 = V::table(tables + 16);
       for (int c = 0; c < kCount; c++)
         V::store(rows + c * row_set, V::add8(V::add8(V::lookup(table0, low[c]), ninth[c]), V::lookup(table1, high[c])));
@@ -88,39 +88,49 @@ inline void cut_windows(const Plan& plan, const uint8_t* planes, int plane, int 
     }
 }
 
-template <class V>
+// The first kVectors vectors of each row; the sums of one are vector_sums bytes from those of the next. With two vectors an
+// index is taken apart once for two additions, of half as many output channels at once.
+template <class V, int kVectors>
 inline void add_rows(const Plan& plan, const uint8_t* rows, const uint8_t* indices, int channels, uint8_t* sums,
-                     bool first_time) {
-  constexpr int W = V::kPixels;
-  const size_t row_set = static_cast<size_t>(plan.codewords) * W;
+                     size_t vector_sums, bool first_time) {
+  constexpr int W = V::kPixels, kOutputs = kSharedOutputs / kVectors;
+  const size_t row_set = static_cast<size_t>(plan.codewords) * plan.vectors_together * W;
   const int groups = (plan.emit.channels + kSharedOutputs - 1) / kSharedOutputs;
   const auto byte_mask = V::broadcast16(0xff);
-  for (int group = 0; group < groups; group++) {
-    typename V::Type sum[kSharedOutputs];
-    for (auto& s : sum) s = V::broadcast(0);
-    const uint8_t* set = rows;
+  for (int group = 0; group < groups; group++, indices += static_cast<size_t>(channels) * kSharedOutputs)
+    for (int part = 0; part < kVectors; part++) {
+      typename V::Type sum[kVectors][kOutputs];
+      for (auto& vector : sum)
+        for (auto& s : vector) s = V::broadcast(0);
+      const uint8_t *set = rows, *index = indices + part * kOutputs;
 #pragma GCC unroll 4
-    for (int c = 0; c < channels; c++, set += row_set, indices += kSharedOutputs) {
-      uint64_t eight;
-      std::memcpy(&eight, indices, 8);
-      for (int i = 0; i < kSharedOutputs; i += 2) {
-        sum[i] = V::add8(sum[i], V::load(set + 8 * static_cast<size_t>(eight & 0xff)));
-        sum[i + 1] = V::add8(sum[i + 1], V::load(set + 8 * static_cast<size_t>((eight >> 8) & 0xff)));
-        eight >>= 16;
-        // Two bytes and one shift: without this compilers make it a copy and a shift a byte.
-        asm("" : "+r"(eight));
+      for (int c = 0; c < channels; c++, set += row_set, index += kSharedOutputs) {
+        uint64_t some = 0;
+        std::memcpy(&some, index, kOutputs);
+        for (int i = 0; i < kOutputs; i += 2) {
+          for (int second = 0; second < 2; second++) {
+            const uint8_t* row = set + 8 * static_cast<size_t>((some >> (8 * second)) & 0xff);
+            // The address of two vectors is formed once: x86 would take an operation more for each that adds two registers.
+            if (kVectors > 1) asm("" : "+r"(row));
+            for (int v = 0; v < kVectors; v++) sum[v][i + second] = V::add8(sum[v][i + second], V::load(row + v * W));
+          }
+          some >>= 16;
+          // Two bytes and one shift: without this compilers make it a copy and a shift a byte.
+          asm("" : "+r"(some));
+        }
       }
+      for (int i = 0; i < kOutputs; i++, sums += 2 * W)
+        for (int v = 0; v < kVectors; v++) {
+          uint8_t* const to = sums + v * vector_sums;
+          auto even = V::and_(sum[v][i], byte_mask), odd = V::shift_right16_8(sum[v][i]);
+          if (!first_time) {
+            even = V::add16(even, V::load(to));
+            odd = V::add16(odd, V::load(to + W));
+          }
+          V::store(to, even);
+          V::store(to + W, odd);
+        }
     }
-    for (int i = 0; i < kSharedOutputs; i++, sums += 2 * W) {
-      auto even = V::and_(sum[i], byte_mask), odd = V::shift_right16_8(sum[i]);
-      if (!first_time) {
-        even = V::add16(even, V::load(sums));
-        odd = V::add16(odd, V::load(sums + W));
-      }
-      V::store(sums, even);
-      V::store(sums + W, odd);
-    }
-  }
 }
 
 // 8 x 8 transposition of 16-bit numbers in each 128-bit lane.
@@ -151,40 +161,63 @@ __attribute__((noinline)) void emit_sums(const Plan& plan, const uint8_t* sums, 
     for (int odd = 0; odd < 2; odd++) {
       typename V::Type v[8];
       for (int i = 0; i < 8; i++) v[i] = V::load(sums + (2 * i + odd) * W);
+      if constexpr (Emitter::kTakesClamped)
+        for (auto& popcounts : v)
+          popcounts = V::clamp16(popcounts, V::broadcast16(plan.emit.popcount_min), V::broadcast16(plan.emit.popcount_max));
       transpose16<V>(v);
       for (int i = 0; i < 8; i++) V::template emit<kFull>(emitter, channels, v[i], pixel + 2 * i + odd, last);
     }
   }
 }
 
+// Rows of input channels [c0, c1) for the pixels [pixel, pixel + valid).
+template <class V>
+inline void rows_of_pixels(const Plan& plan, const uint8_t* planes, int c0, int c1, int pixel, int valid, uint8_t* windows, uint8_t* rows) {
+  constexpr int W = V::kPixels;
+  const size_t row_set = static_cast<size_t>(plan.codewords) * plan.vectors_together * W;
+  const int plane = c0 / 8, planes_end = (c1 + 7) / 8;
+  cut_windows<V>(plan, planes, plane, planes_end - plane, pixel, valid, windows);
+  for (int i = plane; i < planes_end; i++) {
+    typename V::Type v[8];
+    for (int tap = 0; tap < 8; tap++) v[tap] = V::load(windows + ((i - plane) * 9 + tap) * W);
+    const auto ninth = V::load(windows + ((i - plane) * 9 + 8) * W);
+    transpose_bits<V>(v);
+    for (int k = 0; k < 8 && 8 * i + k < c1; k += kTogether)   // the rows of channels beyond c1 are not read
+      make_rows<V, kTogether>(plan, v + k, ninth, k, rows + (8 * i + k - c0) * row_set);
+  }
+}
+
+// Pixels [pixel, pixel + kVectors * W), as far as they are before last.
+template <class V, int kVectors, class Emitter>
+inline void shared_tile(const Plan& plan, const uint8_t* planes, uint8_t* scratch, const Emitter& emitter, int pixel, int last) {
+  constexpr int W = V::kPixels;
+  const int groups = (plan.emit.channels + kSharedOutputs - 1) / kSharedOutputs;
+  const size_t vector_sums = static_cast<size_t>(groups) * kSharedOutputs * 2 * W;
+  uint8_t* const windows = scratch;
+  uint8_t* const rows = windows + (plan.channels_together / 8 * 9 + 1) * W;
+  uint8_t* const sums = rows + static_cast<size_t>(plan.channels_together) * plan.codewords * plan.vectors_together * W;
+  const uint8_t* indices = plan.indices;
+  const auto valid = [&](int v) { return last - pixel - v * W < W ? last - pixel - v * W : W; };
+  for (int c0 = 0; c0 < plan.channels_in; c0 += plan.channels_together) {
+    const int c1 = plan.channels_in - c0 < plan.channels_together ? plan.channels_in : c0 + plan.channels_together;
+    for (int v = 0; v < kVectors; v++)
+      rows_of_pixels<V>(plan, planes, c0, c1, pixel + v * W, valid(v), windows, rows + v * W);
+    add_rows<V, kVectors>(plan, rows, indices, c1 - c0, sums, vector_sums, c0 == 0);
+    indices += static_cast<size_t>(groups) * (c1 - c0) * kSharedOutputs;
+  }
+  for (int v = 0; v < kVectors; v++) {
+    if (valid(v) == W) emit_sums<V, true>(plan, sums + v * vector_sums, pixel + v * W, last, emitter);
+    else emit_sums<V, false>(plan, sums + v * vector_sums, pixel + v * W, last, emitter);
+  }
+}
+
 template <class V, class Emitter>
 void shared_pixels(const Plan& plan, const uint8_t* planes, uint8_t* scratch, const Emitter& emitter, int first, int last) {
   constexpr int W = V::kPixels;
-  const int groups = (plan.emit.channels + kSharedOutputs - 1) / kSharedOutputs;
-  uint8_t* const rows = scratch;
-  uint8_t* const windows = rows + static_cast<size_t>(plan.channels_together) * plan.codewords * W;
-  uint8_t* const sums = windows + (plan.channels_together / 8 * 9 + 1) * W;
-  for (int pixel = first; pixel < last; pixel += W) {
-    const int valid = last - pixel < W ? last - pixel : W;
-    const uint8_t* indices = plan.indices;
-    for (int c0 = 0; c0 < plan.channels_in; c0 += plan.channels_together) {
-      const int c1 = plan.channels_in - c0 < plan.channels_together ? plan.channels_in : c0 + plan.channels_together;
-      const int plane = c0 / 8, planes_end = (c1 + 7) / 8;
-      cut_windows<V>(plan, planes, plane, planes_end - plane, pixel, valid, windows);
-      for (int i = plane; i < planes_end; i++) {
-        typename V::Type v[8];
-        for (int tap = 0; tap < 8; tap++) v[tap] = V::load(windows + ((i - plane) * 9 + tap) * W);
-        const auto ninth = V::load(windows + ((i - plane) * 9 + 8) * W);
-        transpose_bits<V>(v);
-        for (int k = 0; k < 8 && 8 * i + k < c1; k += kTogether)   // the rows of channels beyond c1 are not read
-          make_rows<V, kTogether>(plan, v + k, ninth, k, rows + static_cast<size_t>(8 * i + k - c0) * plan.codewords * W);
-      }
-      add_rows<V>(plan, rows, indices, c1 - c0, sums, c0 == 0);
-      indices += static_cast<size_t>(groups) * (c1 - c0) * kSharedOutputs;
-    }
-    if (valid == W) emit_sums<V, true>(plan, sums, pixel, last, emitter);
-    else emit_sums<V, false>(plan, sums, pixel, last, emitter);
-  }
+  int pixel = first;
+  if (plan.vectors_together == 2)
+    for (; last - pixel > W; pixel += 2 * W) shared_tile<V, 2>(plan, planes, scratch, emitter, pixel, last);
+  for (; pixel < last; pixel += W) shared_tile<V, 1>(plan, planes, scratch, emitter, pixel, last);
 }
 
 template <class V>

@@ -1,4 +1,6 @@
 // LceQuantize: the signs of float, int8 or bool values, packed.
+#include <algorithm>
+
 #include "../error.h"
 #include "../op.h"
 
@@ -30,17 +32,33 @@ class Quantize final : public Op {
     return output;
   }
 
-  void run(const void* input, void* output, const Tail&, ThreadPool*) override {
+  void run(const void* input, void* output, const Tail&, ThreadPool* pool) override {
     auto* words = static_cast<uint32_t*>(output);
-    if (type_ == kTfLiteFloat32)
-      pack_float(isa_, static_cast<const float*>(input), rows_, channels_, words);
-    else if (type_ == kTfLiteInt8)
-      pack_int8(isa_, static_cast<const int8_t*>(input), rows_, channels_, zero_point_, words);
-    else
-      pack_bool(static_cast<const bool*>(input), rows_, channels_, words);
+    if (type_ == kTfLiteFloat32) pack_floats(static_cast<const float*>(input), words, pool);
+    else if (type_ == kTfLiteInt8) pack_int8(isa_, static_cast<const int8_t*>(input), rows_, channels_, zero_point_, words);
+    else pack_bool(static_cast<const bool*>(input), rows_, channels_, words);
   }
 
  private:
+  void pack_floats(const float* input, uint32_t* output, ThreadPool* pool) const {
+    struct Job {
+      const Quantize* op;
+      const float* input;
+      uint32_t* output;
+      size_t parts;
+    } job{this, input, output, 1};
+    // Fewer numbers are not worth a thread.
+    if (pool) job.parts = std::clamp<size_t>(rows_ * channels_ >> 16, 1, std::min<size_t>(rows_, pool->size()));
+    const auto pack_part = [](void* context, int i) {
+      const Job& j = *static_cast<Job*>(context);
+      const size_t channels = j.op->channels_, first = j.op->rows_ * i / j.parts, last = j.op->rows_ * (i + 1) / j.parts;
+      pack_float(j.op->isa_, j.input + first * channels, last - first, j.op->channels_,
+                 j.output + first * words_for(j.op->channels_));
+    };
+    if (pool) pool->run(static_cast<int>(job.parts), pack_part, &job);
+    else pack_part(&job, 0);
+  }
+
   Isa isa_;
   TfLiteType type_;
   int32_t zero_point_;

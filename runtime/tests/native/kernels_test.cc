@@ -100,6 +100,9 @@ Layer random_layer() {
   if (coin(3)) {   // as a fused ReLU6 makes them
     s.clamp_max = taps * group_in;
     s.clamp_min = s.clamp_max - 6;
+  } else if (coin(3)) {   // and others, odd ones and such as have no effect or leave one value
+    s.clamp_max = between(-3, 2 * taps * group_in + 3);
+    s.clamp_min = between(-3, 2 * taps * group_in + 3);
   }
   return l;
 }
