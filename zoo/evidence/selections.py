@@ -212,15 +212,10 @@ def prepare(run: Run, child: tf.keras.Model, data) -> list[tf.keras.callbacks.Ca
     schedule = sks.callbacks.SelectionSchedule
     if run.road == "fine-tuned":
         give_weights(child, parent(run.network, data))
-    elif run.begins_at_1_bit:
+    elif run.begins_at_1_bit and run.selection != "1-bit":
         for kernel in sks.layers.sparse_kernels(child):
             kernel.quantizer.selection.phase = "whole"
-        frozen = 0.25 if run.learned else 0.5
-        return (
-            []
-            if run.selection == "1-bit"
-            else [schedule(0.5, frozen, run.rule.removesuffix("-latent"))]
-        )
+        return [schedule(0.5, 0.25 if run.learned else 0.5, run.rule.removesuffix("-latent"))]
     kernels = sks.layers.sparse_kernels(child)
     shared = shared_coverage(kernels, run.codewords) if run.rule == "shared" else None
     for kernel in kernels:

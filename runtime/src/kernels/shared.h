@@ -44,18 +44,23 @@ inline void transpose_bits(typename V::Type* v) {
   swap_bits<V, 1>(v, V::broadcast(0x55));
 }
 
+// Bytes of a row, and of all rows of an input channel.
+template <class V>
+inline size_t row_bytes(const Plan& plan) { return static_cast<size_t>(plan.vectors_together) * V::kPixels; }
+template <class V>
+inline size_t row_set_bytes(const Plan& plan) { return plan.codewords * row_bytes<V>(plan); }
+
 // Rows of all codewords for kCount input channels: the distance to the codeword's low four bits, to the
 // next four, and to the ninth. bits: the first eight bits of the channels' windows.
 template <class V, int kCount>
 inline void make_rows(const Plan& plan, const typename V::Type* bits, typename V::Type ninth_bits, int first_bit, uint8_t* rows) {
-  const size_t row_size = static_cast<size_t>(plan.vectors_together) * V::kPixels;
+  const size_t row_size = row_bytes<V>(plan), row_set = row_set_bytes<V>(plan);
   typename V::Type low[kCount], high[kCount], ninth[kCount];
   for (int c = 0; c < kCount; c++) {
     low[c] = V::and_(bits[c], V::broadcast(0x0f));
     high[c] = V::and_(V::template shift_right<4>(bits[c]), V::broadcast(0x0f));
     ninth[c] = V::and_(V::shift_right_by(ninth_bits, first_bit + c), V::broadcast(1));
   }
-  const size_t row_set = plan.codewords * row_size;
   const uint8_t* tables = plan.tables;
   const auto make = [&](int count) __attribute__((always_inline)) {
     for (int j = 0; j < count; j++, tables += 32, rows += row_size) {
@@ -94,7 +99,7 @@ template <class V, int kVectors>
 inline void add_rows(const Plan& plan, const uint8_t* rows, const uint8_t* indices, int channels, uint8_t* sums,
                      size_t vector_sums, bool first_time) {
   constexpr int W = V::kPixels, kOutputs = kSharedOutputs / kVectors;
-  const size_t row_set = static_cast<size_t>(plan.codewords) * plan.vectors_together * W;
+  const size_t row_set = row_set_bytes<V>(plan);
   const int groups = (plan.emit.channels + kSharedOutputs - 1) / kSharedOutputs;
   const auto byte_mask = V::broadcast16(0xff);
   for (int group = 0; group < groups; group++, indices += static_cast<size_t>(channels) * kSharedOutputs)
@@ -174,7 +179,7 @@ __attribute__((noinline)) void emit_sums(const Plan& plan, const uint8_t* sums, 
 template <class V>
 inline void rows_of_pixels(const Plan& plan, const uint8_t* planes, int c0, int c1, int pixel, int valid, uint8_t* windows, uint8_t* rows) {
   constexpr int W = V::kPixels;
-  const size_t row_set = static_cast<size_t>(plan.codewords) * plan.vectors_together * W;
+  const size_t row_set = row_set_bytes<V>(plan);
   const int plane = c0 / 8, planes_end = (c1 + 7) / 8;
   cut_windows<V>(plan, planes, plane, planes_end - plane, pixel, valid, windows);
   for (int i = plane; i < planes_end; i++) {
@@ -195,7 +200,7 @@ inline void shared_tile(const Plan& plan, const uint8_t* planes, uint8_t* scratc
   const size_t vector_sums = static_cast<size_t>(groups) * kSharedOutputs * 2 * W;
   uint8_t* const windows = scratch;
   uint8_t* const rows = windows + (plan.channels_together / 8 * 9 + 1) * W;
-  uint8_t* const sums = rows + static_cast<size_t>(plan.channels_together) * plan.codewords * plan.vectors_together * W;
+  uint8_t* const sums = rows + plan.channels_together * row_set_bytes<V>(plan);
   const uint8_t* indices = plan.indices;
   const auto valid = [&](int v) { return last - pixel - v * W < W ? last - pixel - v * W : W; };
   for (int c0 = 0; c0 < plan.channels_in; c0 += plan.channels_together) {

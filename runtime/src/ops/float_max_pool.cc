@@ -1,5 +1,4 @@
 // MAX_POOL_2D of floats. A NaN counts as less than any number.
-#include <algorithm>
 #include <iterator>
 
 #include "../op.h"
@@ -17,23 +16,10 @@ class FloatMaxPool final : public Op {
   }
 
   void run(const void* input, void* output, const Tail&, ThreadPool* pool) override {
-    struct Job {
-      const FloatMaxPool* op;
-      const float* input;
-      float* output;
-      int parts;
-    } job{this, static_cast<const float*>(input), static_cast<float*>(output), 1};
     // Fewer numbers are not worth a thread.
-    if (pool)
-      job.parts = static_cast<int>(std::clamp<int64_t>(
-          output_.elements() >> 15, 1, std::min<int64_t>(int64_t{output_.dims[0]} * output_.dims[1], pool->size())));
-    const auto run_part = [](void* context, int i) {
-      const Job& j = *static_cast<Job*>(context);
-      const int64_t rows = int64_t{j.op->output_.dims[0]} * j.op->output_.dims[1];
-      j.op->run_rows(j.input, j.output, static_cast<int>(rows * i / j.parts), static_cast<int>(rows * (i + 1) / j.parts));
-    };
-    if (pool) pool->run(job.parts, run_part, &job);
-    else run_part(&job, 0);
+    split(pool, int64_t{output_.dims[0]} * output_.dims[1], output_.elements() >> 15, [&](int64_t first, int64_t last) {
+      run_rows(static_cast<const float*>(input), static_cast<float*>(output), static_cast<int>(first), static_cast<int>(last));
+    });
   }
 
  private:

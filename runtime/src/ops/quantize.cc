@@ -1,6 +1,4 @@
 // LceQuantize: the signs of float, int8 or bool values, packed.
-#include <algorithm>
-
 #include "../error.h"
 #include "../op.h"
 
@@ -41,22 +39,11 @@ class Quantize final : public Op {
 
  private:
   void pack_floats(const float* input, uint32_t* output, ThreadPool* pool) const {
-    struct Job {
-      const Quantize* op;
-      const float* input;
-      uint32_t* output;
-      size_t parts;
-    } job{this, input, output, 1};
+    const size_t channels = channels_;
     // Fewer numbers are not worth a thread.
-    if (pool) job.parts = std::clamp<size_t>(rows_ * channels_ >> 16, 1, std::min<size_t>(rows_, pool->size()));
-    const auto pack_part = [](void* context, int i) {
-      const Job& j = *static_cast<Job*>(context);
-      const size_t channels = j.op->channels_, first = j.op->rows_ * i / j.parts, last = j.op->rows_ * (i + 1) / j.parts;
-      pack_float(j.op->isa_, j.input + first * channels, last - first, j.op->channels_,
-                 j.output + first * words_for(j.op->channels_));
-    };
-    if (pool) pool->run(static_cast<int>(job.parts), pack_part, &job);
-    else pack_part(&job, 0);
+    split(pool, rows_, rows_ * channels >> 16, [&](size_t first, size_t last) {
+      pack_float(isa_, input + first * channels, last - first, channels_, output + first * words_for(channels_));
+    });
   }
 
   Isa isa_;
