@@ -5,7 +5,7 @@ One folder for each network and number of codewords: `step.hlo.xz` (forward, bac
 drawn where the program runs). `run.py` trains with them.
 
     python zoo/evidence/accelerator/export.py steps jobs --network ResNet20 --codewords 0 --codewords 32
-    python zoo/evidence/accelerator/export.py weights network.sks jobs/network.npz
+    python zoo/evidence/accelerator/export.py weights ResNet20 network.sks jobs/network.npz
 """
 
 from __future__ import annotations
@@ -182,11 +182,12 @@ def steps(output, network, codewords, learned, precision, smoothing) -> None:
 
 
 @main.command()
-@click.argument("network", type=click.Path(exists=True, path_type=Path))
+@click.argument("network")
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
-def weights(network, output) -> None:
-    """Writes the weights of a .sks file by the names of their variables, for runs to begin with."""
-    variables = map(raw, sks.load(network).weights)
+def weights(network, file, output) -> None:
+    """Writes the weights of a 1-bit network's FILE by the names of their variables, for runs to begin with."""
+    variables = map(raw, getattr(zoo, network)(weights=file).weights)
     np.savez_compressed(output, **{variable.name: variable.numpy() for variable in variables})
 
 

@@ -48,6 +48,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 MEAN, STD, SHIFT = 0.473, 0.251, 4
 # The defaults of `larq_sks.selections.Permutation`.
 BOOST, LOGIT_SCALE = 6.0, 10.0
+NEVER_CHANGED = re.compile("/(phase|noise|temperature|logit_scale):0$")
 OF_THE_OPTIMIZER = re.compile("[mv]/|iteration:0|learning_rate:0")
 
 
@@ -73,8 +74,12 @@ def library(root: Path):
 STARTS, CODEBOOK = library(Path(__file__).absolute().parents[3])
 
 
-def program(path: Path):
-    """Makes a function of JAX out of a program of XLA."""
+def program(path: Path, fixed: dict[int, np.ndarray]):
+    """Makes a function of JAX out of a program of XLA, and gives it those arguments that never change.
+
+    They are constants for the compiler, which so leaves out the branches of a selection that are never taken: at each
+    branch the machine waits for the GPU.
+    """
     stablehlo = _jax.mlir.hlo_to_stablehlo(lzma.decompress(path.read_bytes()))
     with mlir.make_ir_context():
         text = str(ir.Module.parse(stablehlo))
@@ -108,9 +113,12 @@ def program(path: Path):
             dst_symtab=context.module_context.symbol_table,
         )
         results = [ir.Type.parse(kind) for kind in written]
-        return list(
-            func_dialect.CallOp(results, ir.FlatSymbolRefAttr.get(name), list(given)).results
-        )
+        rest = iter(given)
+        operands = [
+            mlir.ir_constant(fixed[i]) if i in fixed else next(rest)
+            for i in range(len(fixed) + len(given))
+        ]
+        return list(func_dialect.CallOp(results, ir.FlatSymbolRefAttr.get(name), operands).results)
 
     mlir.register_lowering(primitive, lower)
     return primitive.bind
@@ -124,7 +132,9 @@ class Job:
         self.names = [name for name, _, _ in self.manifest["variables"]]
         self.shapes = {name: tuple(shape) for name, shape, _ in self.manifest["variables"]}
         self.start = dict(np.load(folder / "start.npz"))
-        self.programs = {name: program(folder / f"{name}.hlo.xz") for name in ("step", "test")}
+        self.programs = {
+            name: program(folder / f"{name}.hlo.xz", self._fixed(name)) for name in ("step", "test")
+        }
         self.rate = self.names.index("learning_rate:0")
         self.epoch = jax.jit(self._epoch, donate_argnums=0)
         self.test = jax.jit(self._test)
@@ -175,15 +185,22 @@ class Job:
         """Puts values into the order of the variables."""
         return [jnp.asarray(values[name], kind) for name, _, kind in self.manifest["variables"]]
 
+    def _fixed(self, name: str) -> dict[int, np.ndarray]:
+        """Returns a program's arguments that never change, by their places: images and labels are the first two."""
+        found = {}
+        for place, (kind, i) in enumerate(self.manifest["arguments"][name], start=2):
+            if kind == "constant":
+                found[place] = self.start[f"c{i}"]
+            elif NEVER_CHANGED.search(self.names[i]):
+                found[place] = self.start[f"v{i}"]
+        return found
+
     def _arguments(self, name, state):
-        constants = {
-            i: self.start[f"c{i}"]
-            for kind, i in self.manifest["arguments"][name]
-            if kind == "constant"
-        }
+        fixed = self._fixed(name)
         return [
-            state[i] if kind == "variable" else constants[i]
-            for kind, i in self.manifest["arguments"][name]
+            state[i]
+            for place, (_, i) in enumerate(self.manifest["arguments"][name], start=2)
+            if place not in fixed
         ]
 
     def _epoch(self, state, seed, images, labels, rates):
