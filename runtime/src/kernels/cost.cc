@@ -1,5 +1,9 @@
 #include "cost.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace larq_sks {
 namespace {
 
@@ -22,13 +26,34 @@ constexpr Costs kAvx2 = {32, 32, 8, 7.3, 0.59, 0.28, 6.8, 0.12, 0.44};
 constexpr Costs kNeon = {16, 16, 8, 9.6, 0.63, 0.28, 6.6, 0.092, 0.19};
 // No rows of codewords are made there: see avx512_shared.h.
 constexpr Costs kAvx512 = {64, 1, 64, 8.2, 0, 0.0066, 0.096, 0.036, 0.12};
+// The same layers on an AMD EPYC of family 1Ah (Zen 5), benchmarks/results/zen5/kernels.log: its classic kernel is two to three
+// times as fast, the shared one twice, so that sharing is faster in none of them. Fitted so that it is chosen in none.
+constexpr Costs kZen5 = {64, 1, 64, 6.55, 0, 0.0032, 0.0626, 0.0119, 0.0728};
+
+bool is_zen5() {
+#if defined(__x86_64__)
+  unsigned a, b, c, d;
+  return __builtin_cpu_is("amd") && __get_cpuid(1, &a, &b, &c, &d) && ((a >> 8) & 15) + ((a >> 20) & 255) >= 0x1a;
+#else
+  return false;
+#endif
+}
+
+const Costs& costs(Isa isa) {
+  static const bool zen5 = is_zen5();
+  switch (isa) {
+    case Isa::kAvx512: return zen5 ? kZen5 : kAvx512;
+    case Isa::kNeon: return kNeon;
+    default: return kAvx2;
+  }
+}
 
 double divide_up(int a, int b) { return a / b + (a % b != 0); }
 
 }  // namespace
 
 Estimate estimate(Isa isa, const ConvSpec& spec, int codewords, int pixels) {
-  const Costs& c = isa == Isa::kAvx512 ? kAvx512 : isa == Isa::kNeon ? kNeon : kAvx2;
+  const Costs& c = costs(isa);
   const double together = c.outputs_together * divide_up(spec.channels_out, c.outputs_together);
   const double outputs = 8 * divide_up(spec.channels_out, 8);
   const double window = spec.channels_in * (c.channel + c.codeword * codewords);
