@@ -97,6 +97,11 @@ def main() -> None:
             for kernel in ("classic", "shared")
         }
         calls["int8, XNNPACK"] = stock(int8)
+        for kernel in ("classic", "shared"):
+            calls[f"{kernel}, no copies"] = stock(
+                data, copies=False, num_threads=1, kernel=kernel, isa=args.isa
+            )
+        calls["int8, no copies"] = stock(int8, copies=False)
         expected = np.asarray(calls["LCE default"]()).ravel()
         for kernel in ("classic", "shared"):
             if not np.array_equal(calls[kernel]().ravel(), expected):
@@ -113,7 +118,9 @@ def main() -> None:
         record.print(
             f"  classic / shared {ratio(times, 'classic', 'shared'):.2f}; {lce_best} / classic {ratio(times, lce_best, 'classic'):.2f}, "
             f"/ shared {ratio(times, lce_best, 'shared'):.2f}; int8 / classic {ratio(times, 'int8, XNNPACK', 'classic'):.2f}, "
-            f"/ shared {ratio(times, 'int8, XNNPACK', 'shared'):.2f}"
+            f"/ shared {ratio(times, 'int8, XNNPACK', 'shared'):.2f}; "
+            f"without copies int8 / classic {ratio(times, 'int8, no copies', 'classic, no copies'):.2f}, "
+            f"/ shared {ratio(times, 'int8, no copies', 'shared, no copies'):.2f}"
         )
     record.write()
 

@@ -88,8 +88,11 @@ LCE_SETTINGS = {
 }
 
 
-def stock(data: bytes, threads: int = 1, **settings):
-    """A call of a network in a stock interpreter, with the delegate unless there are no settings."""
+def stock(data: bytes, threads: int = 1, copies: bool = True, **settings):
+    """A call of a network in a stock interpreter, with the delegate unless there are no settings.
+
+    Without copies the call does not move inputs and outputs between Python and the interpreter.
+    """
     delegates = [larq_sks_runtime.load_delegate(**settings)] if settings else None
     interpreter = stock_interpreter()(
         model_content=data, num_threads=threads, experimental_delegates=delegates
@@ -99,13 +102,19 @@ def stock(data: bytes, threads: int = 1, **settings):
     values = _noise([d["shape"] for d in details], [d["dtype"] for d in details])
     output = interpreter.get_output_details()[0]["index"]
 
-    def call():
+    def fill():
         for detail, value in zip(details, values, strict=True):
             interpreter.set_tensor(detail["index"], value)
+
+    def call():
+        fill()
         interpreter.invoke()
         return interpreter.get_tensor(output)
 
-    return call
+    if copies:
+        return call
+    fill()
+    return interpreter.invoke
 
 
 def _noise(shapes, types) -> list[np.ndarray]:
