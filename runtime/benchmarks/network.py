@@ -48,17 +48,26 @@ def compare(record: Record, name: str, data: bytes, seconds: float, isa: str) ->
 
 
 def compare_threads(record: Record, name: str, data: bytes, seconds: float, threads: int) -> None:
-    """Prints the times of one network with one thread and with several."""
-    calls = {f"{n} threads": stock(data, threads=n, num_threads=n) for n in (1, threads)}
+    """Prints the times of one network with one thread and with several, of the interpreter, of ours and of both."""
+    numbers = {
+        "one thread": (1, 1),
+        f"{threads} threads": (threads, threads),
+        f"{threads} of the interpreter": (threads, 1),
+        f"{threads} of ours": (1, threads),
+    }
+    calls = {
+        call: stock(data, threads=of_interpreter, num_threads=ours)
+        for call, (of_interpreter, ours) in numbers.items()
+    }
     # Threads sleep between rounds: more calls in a row, so that their awakening counts as in a stream of images.
     times, _ = alternate(calls, seconds, time.perf_counter, again_each=20)
     record.figures[name] = times
     for call in times:
         low, middle, high = quartiles(times[call])
-        record.print(f"  {name}, {call}: {middle:8.3f} ({low:.3f} to {high:.3f})")
-    record.print(
-        f"  1 thread takes {ratio(times, '1 threads', f'{threads} threads'):.2f} times as long"
-    )
+        record.print(
+            f"  {name}, {call}: {middle:8.3f} ({low:.3f} to {high:.3f}); "
+            f"one thread takes {ratio(times, 'one thread', call):.2f} times as long"
+        )
 
 
 def main() -> None:
