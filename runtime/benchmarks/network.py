@@ -47,7 +47,9 @@ def compare(record: Record, name: str, data: bytes, seconds: float, isa: str) ->
         record.print(f"  {lce_best} {what} as long as: {ratios} times")
 
 
-def compare_threads(record: Record, name: str, data: bytes, seconds: float, threads: int) -> None:
+def compare_threads(
+    record: Record, name: str, data: bytes, seconds: float, isa: str, threads: int
+) -> None:
     """Prints the times of one network with one thread and with several, of the interpreter, of ours and of both."""
     numbers = {
         "one thread": (1, 1),
@@ -56,7 +58,7 @@ def compare_threads(record: Record, name: str, data: bytes, seconds: float, thre
         f"{threads} of ours": (1, threads),
     }
     calls = {
-        call: stock(data, threads=of_interpreter, num_threads=ours)
+        call: stock(data, threads=of_interpreter, num_threads=ours, isa=isa)
         for call, (of_interpreter, ours) in numbers.items()
     }
     # Threads sleep between rounds: more calls in a row, so that their awakening counts as in a stream of images.
@@ -98,7 +100,7 @@ def main() -> None:
             lambda path, name=name: sks.to_tflite(NETWORKS[name](), path),
         )
         if args.threads:
-            compare_threads(record, name, data, args.seconds, args.threads)
+            compare_threads(record, name, data, args.seconds, args.isa, args.threads)
         else:
             compare(record, name, data, args.seconds, args.isa)
     record.write()

@@ -26,10 +26,12 @@ constexpr Costs kAvx2 = {32, 32, 8, 7.3, 0.59, 0.28, 6.8, 0.12, 0.44};
 constexpr Costs kNeon = {16, 16, 8, 9.6, 0.63, 0.28, 6.6, 0.092, 0.19};
 // No rows of codewords are made there: see avx512_shared.h.
 constexpr Costs kAvx512 = {64, 1, 64, 8.2, 0, 0.0066, 0.096, 0.036, 0.12};
-// The same layers on an AMD EPYC of family 1Ah (Zen 5), benchmarks/results/zen5/kernels.log: its classic kernel is two to three
-// times as fast, the shared one twice, so that sharing is faster in none of them. Fitted so that it is chosen in none.
-constexpr Costs kZen5 = {64, 1, 64, 6.55, 0, 0.0032, 0.0626, 0.0119, 0.0728};
+// The same layers on an AMD EPYC of family 1Ah (Zen 5 with units of 512 bits), benchmarks/results/zen5/kernels.log: its classic
+// kernel is two to three times as fast, the shared one 1.5 to 2 times, so that sharing is faster in none of them. Fitted so
+// that it is chosen in none and in no wider layer: 32 additions cost no less than nine words, an emit no less than an output.
+constexpr Costs kZen5 = {64, 1, 64, 6.5, 0, 0.0034, 0.073, 0.0119, 0.0728};
 
+// Zen 5 with narrower units and what comes after it are taken for the same, unmeasured.
 bool is_zen5() {
 #if defined(__x86_64__)
   unsigned a, b, c, d;
