@@ -5,6 +5,7 @@ import lzma
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from accelerator import bring_back, export
 
 import larq_sks as sks
@@ -37,6 +38,29 @@ def test_a_job_says_what_its_programs_take_and_change(tmp_path):
         used = [number for kind, number in manifest["arguments"][program] if kind == "variable"]
         assert len(set(used)) == len(used) and max(used) < len(names)
         assert lzma.decompress((tmp_path / f"{program}.hlo.xz").read_bytes())
+
+
+def test_a_step_that_learns_leaves_alone_what_the_program_takes_for_constant(tmp_path):
+    export.export(tmp_path, "ResNet8", 8, learned=True, precision="float32", smoothing=0.0)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    variables = zip(manifest["variables"], manifest["written"], strict=True)
+    unchanged = {name.split("/")[-1] for (name, _, _), is_written in variables if not is_written}
+    constant = {"phase:0", "noise:0", "temperature:0", "logit_scale:0"}  # NEVER_CHANGED in `run.py`
+    assert unchanged == constant | {"learning_rate:0"}
+
+
+def test_weights_are_written_by_the_names_of_their_variables(tmp_path):
+    model = export.build("ResNet8", 0, learned=False, precision="float32")
+    file = tmp_path / "net.weights.h5"
+    model.save_weights(file)
+    arguments = ["weights", "ResNet8", str(file), str(tmp_path / "net.npz")]
+    tf.keras.backend.clear_session()
+    export.main(arguments, standalone_mode=False)
+    written = np.load(tmp_path / "net.npz")
+    expected = weights_of(model)
+    assert set(written) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(written[name], value)
 
 
 @pytest.mark.parametrize("num_codewords", [None, 8])
