@@ -132,8 +132,9 @@ class Job:
         self.names = [name for name, _, _ in self.manifest["variables"]]
         self.shapes = {name: tuple(shape) for name, shape, _ in self.manifest["variables"]}
         self.start = dict(np.load(folder / "start.npz"))
+        self.fixed = {name: self._fixed(name) for name in ("step", "test")}
         self.programs = {
-            name: program(folder / f"{name}.hlo.xz", self._fixed(name)) for name in ("step", "test")
+            name: program(folder / f"{name}.hlo.xz", fixed) for name, fixed in self.fixed.items()
         }
         self.rate = self.names.index("learning_rate:0")
         self.epoch = jax.jit(self._epoch, donate_argnums=0)
@@ -196,11 +197,10 @@ class Job:
         return found
 
     def _arguments(self, name, state):
-        fixed = self._fixed(name)
         return [
             state[i]
             for place, (_, i) in enumerate(self.manifest["arguments"][name], start=2)
-            if place not in fixed
+            if place not in self.fixed[name]
         ]
 
     def _epoch(self, state, seed, images, labels, rates):
