@@ -332,9 +332,8 @@ def zoo(as_json) -> None:
 @click.option(
     "--selection",
     type=click.Choice(["permutation", "fixed"]),
-    default="permutation",
-    show_default=True,
-    help="With --num-codewords: learn which codewords, or leave them as they are at the start.",
+    help="With --num-codewords: learn which codewords, or leave them as they are at the start.  "
+    "[default: fixed; permutation with --start none]",
 )
 @click.option(
     "--start",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 from rich import box
@@ -13,14 +14,17 @@ from larq_sks_zoo import pretrained
 from larq_sks_zoo.training import recipes
 
 _WIDTH = 100
+_LATENT = "*"
 
 
 def listing() -> dict:
-    """Lists the cards of the pretrained networks, and each architecture with its recipes."""
+    """Lists the cards of the pretrained networks, and each architecture with its figures and recipes."""
+    figures = json.loads(pretrained.ARCHITECTURES.read_text("utf-8"))
     architectures = [
         {
             "network": build.__name__,
             "about": str(build.__doc__).splitlines()[0],
+            "at_1_bit": figures[build.__name__],
             "recipes": [
                 recipe.name for recipe in recipes.RECIPES if recipe.network == build.__name__
             ],
@@ -34,14 +38,13 @@ def listing() -> dict:
 
 
 def show() -> None:
-    """Prints the pretrained networks as a table, and the architectures that have no weights."""
+    """Prints the pretrained networks as a table, and all architectures with their recipes."""
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
     cards = pretrained.cards()
-    table = _table("Pretrained", "network", "weights", "n", "accuracy", "bit a weight", "bytes")
-    for column in ("bit operations", "float MACs"):
-        table.add_column(column, justify="right")
+    costs = ("bytes", "bit operations", "float MACs")
+    table = _table("Pretrained", "network", "weights", "n", "accuracy", "bit a weight", *costs)
     for card in cards:
         table.add_row(
             card.network,
@@ -49,16 +52,28 @@ def show() -> None:
             "-" if card.num_codewords is None else str(card.num_codewords),
             f"{card.accuracy:.2f} %",
             f"{card.bits_a_weight:.2f}",
-            f"{card.bytes:,}",
-            f"{card.binary_operations / 1e6:,.1f} M",
-            f"{card.float_operations / 1e6:,.2f} M",
+            f"{card.bytes:,}{_LATENT if card.latent and card.num_codewords is None else ''}",
+            *_operations(card.binary_operations, card.float_operations),
+        )
+    table.caption = f"{_LATENT} with the latent weights, in 16 bits, to train on from"
+    table.caption_justify = "left"
+    console.print(table)
+    table = _table(
+        "All networks, at 1 bit and with the other weights as float32", "network", *costs, "recipes"
+    )
+    for entry in listing()["architectures"]:
+        figures = entry["at_1_bit"]
+        table.add_row(
+            entry["network"],
+            f"{figures['bytes']:,}",
+            *_operations(figures["binary_operations"], figures["float_operations"]),
+            ", ".join(entry["recipes"]) or "none",
         )
     console.print(table)
-    table = _table("Without weights", "network", "recipes")
-    for entry in listing()["architectures"]:
-        if entry["network"] not in {card.network for card in cards}:
-            table.add_row(entry["network"], ", ".join(entry["recipes"]) or "none")
-    console.print(table)
+
+
+def _operations(binary: float, floats: float) -> tuple[str, str]:
+    return f"{binary / 1e6:,.1f} M", f"{floats / 1e6:,.2f} M"
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -18,6 +18,10 @@ from larq_sks.layers import ROLES
 FOLDER = Path(__file__).parent / "data" / "pretrained"
 """Where the pretrained networks and their cards are."""
 
+ARCHITECTURES = FOLDER.parent / "architectures.json"
+"""What each network takes at 1 bit a weight, of which building all would take too long: written by
+`zoo/architectures.py`."""
+
 _LARQ_ZOO = {
     "QuickNet": "sota",
     "QuickNetSmall": "sota",

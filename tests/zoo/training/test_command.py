@@ -42,13 +42,13 @@ def test_from_1_bit_to_few_codewords(tmp_path, monkeypatch):
     assert parent in result.stdout
 
     options = ("--num-codewords", 16, "--start", parent, "--epochs", 1, "--output", "small")
-    record = json.loads(call(name, *options, "--selection", "fixed", "--json").stdout)
+    record = json.loads(call(name, *options, "--json").stdout)
     assert record["new"] and record["settings"]["selection"] == "fixed"
     model = sks.load("small/final.sks")
     assert all(len(kernel.indices) == 16 for kernel in sks.codewords(model).values())
     again = call(name, *options, "--selection", "fixed")
     assert "finished already" in again.stdout
-    refused = call(name, *options, code=1)
+    refused = call(name, *options, "--selection", "permutation", code=1)
     assert "selection: 'fixed' there, 'permutation' now" in refused.stderr
 
 

@@ -64,10 +64,15 @@ def test_cifar10_is_read_from_the_folder_or_the_environment(monkeypatch):
 def test_a_missing_data_set_is_told_with_how_to_get_it(name, tmp_path, monkeypatch):
     for folder in (tmp_path, None):
         monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "there"))
-        with pytest.raises(ValueError, match=f"tfds.load.'{name}'") as error:
+        with pytest.raises(ValueError, match=f"no data set '{name}'") as error:
             datasets.read(name, folder)
-        assert str(folder or tmp_path / "there") in str(error.value)
-        assert "\n" not in str(error.value)
+        message = str(error.value)
+        assert str(folder or tmp_path / "there") in message and "\n" not in message
+        if name == "imagenet2012":
+            assert "run: tfds build imagenet2012 --data_dir=" in message
+        else:
+            code = message.split('python -c "')[1].split('"')[0]
+            assert f"tfds.load('{name}'" in code and compile(code, "hint", "exec")
     (tmp_path / name / "3.0.2").mkdir(parents=True)  # half of it
     with pytest.raises(ValueError, match=name):
         datasets.read(name, tmp_path)

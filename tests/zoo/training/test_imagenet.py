@@ -271,7 +271,7 @@ def test_files_of_the_earlier_version_are_read(folder, tmp_path):
 
 def test_missing_data_and_wrong_arguments_are_refused(folder, tmp_path):
     with pytest.raises(
-        ValueError, match=f"no ImageNet in {tmp_path}.*image-net.org.*tfds build"
+        ValueError, match=f"no data set 'imagenet2012' in '{tmp_path}'.*image-net.org.*tfds build"
     ) as error:
         imagenet.read(tmp_path)
     assert "\n" not in str(error.value)

@@ -87,15 +87,18 @@ def folder_of(data_dir: str | os.PathLike | None) -> Path:
 
 def missing(name: str, folder: Path) -> ValueError:
     """Makes the error that says how to get a data set that is not there."""
-    hint = f"tfds.load('{name}', data_dir='{folder}')"
-    if name == "imagenet2012":
-        hint += (
-            " (after you have put the archives that image-net.org gives you where it asks for them)"
-        )
     sample = " A few of its images are in the package: cifar10_sample." if name == "cifar10" else ""
+    call = f"tfds.load('{name}', data_dir='{folder}')"
+    hint = f'get it with: python -c "import tensorflow_datasets as tfds; {call}"{sample}'
+    if name == "imagenet2012":
+        hint = (
+            "get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (which "
+            f"asks you to register) into a folder TARS and run: tfds build {name} --data_dir='{folder}' "
+            "--manual_dir=TARS"
+        )
     return ValueError(
         f"There is no data set '{name}' in '{folder}'. Name another folder by --data-dir or "
-        f'TFDS_DATA_DIR, or get it with: python -c "import tensorflow_datasets as tfds; {hint}"{sample}'
+        f"TFDS_DATA_DIR, or {hint}"
     )
 
 

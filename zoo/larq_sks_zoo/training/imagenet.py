@@ -12,7 +12,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from larq_sks._checks import check_seed, is_integer
-from larq_sks_zoo.training.datasets import Data
+from larq_sks_zoo.training.datasets import Data, folder_of, missing
 
 _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
@@ -70,12 +70,7 @@ def read(data_dir: str | Path | None, image_size: int = 224) -> Data:
     builder = tfds.builder("imagenet2012:5.*.*", data_dir=data_dir)
     splits = builder.info.splits
     if "train" not in splits or "validation" not in splits:
-        folder = Path(data_dir or "~/tensorflow_datasets")
-        raise ValueError(
-            f"There is no ImageNet in {folder}: get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar "
-            "from https://image-net.org (which asks you to register) into a folder TARS and run "
-            f"`tfds build imagenet2012 --data_dir={folder} --manual_dir=TARS`."
-        )
+        raise missing("imagenet2012", folder_of(data_dir))
     train_files, test_files = (
         [str(path) for path in splits[name].filepaths] for name in ("train", "validation")
     )

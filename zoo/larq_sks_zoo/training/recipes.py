@@ -23,11 +23,8 @@ def _for_small_images(dataset: str, title: str) -> list[Recipe]:
         ("vgg_small", "VGGSmall", True),
     ]:
         stage, compact = (_LONG, _LONG_COMPACT) if is_long else (_SHORT, _SHORT_COMPACT)
-        description = f"{title}, {stage.epochs} epochs"
-        if is_long:
-            description += "; meant for a GPU, not run in full by its authors"
-        elif dataset == "cifar100":
-            description += "; not run in full by its authors"
+        meant = "meant for a GPU, " if is_long else ""
+        description = f"{title}, {stage.epochs} epochs; {meant}not run in full by its authors"
         recipes.append(
             Recipe(f"{name}-{dataset}", network, dataset, (stage,), compact, description)
         )

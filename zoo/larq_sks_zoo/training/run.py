@@ -40,7 +40,7 @@ def train(
     output: str | os.PathLike,
     *,
     num_codewords: int | None = None,
-    selection: str = "permutation",
+    selection: str | None = None,
     start: str | os.PathLike | None = None,
     seed: int = 0,
     data_dir: str | os.PathLike | None = None,
@@ -64,7 +64,9 @@ def train(
         recipe: The recipe.
         output: Folder for `log.csv`, `tensorboard/`, `run.json`, `final.sks` and `final.weights.h5`.
         num_codewords: Codewords of each binary kernel; `None` for 1 bit a weight.
-        selection: Who chooses them: `"permutation"` (learned) or `"fixed"`.
+        selection: Who chooses them. `"fixed"`: greedy coverage of the kernels that the last stage begins
+            with, once (chance, where nothing was trained before). `"permutation"`: they are learned. `None`:
+            fixed with a trained network to begin with, else learned.
         start: With `num_codewords`: the trained 1-bit network to begin with, a .sks or .h5 file; `None`
             for the one that comes with the package; `"none"` to train from random weights.
         seed: Decides initial weights, batches and random codewords.
@@ -86,7 +88,7 @@ def train(
     strategy = devices.strategy(distribute)  # before all else, as workers must
     is_chief = devices.is_chief(strategy)
     output = Path(output)
-    if selection not in SELECTIONS:
+    if selection not in (None, *SELECTIONS):
         raise ValueError(
             f"`selection` must be one of {SELECTIONS}. Received: selection={selection!r}."
         )
@@ -94,6 +96,8 @@ def train(
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be 1 or more. Received: {name}={value!r}.")
     start_path = _start(recipe, num_codewords, start)
+    if selection is None:
+        selection = "fixed" if start_path else "permutation"
     stages = [recipe.compact] if start_path else list(recipe.stages)
     if epochs:
         stages = [_shortened(stage, epochs) for stage in stages]
