@@ -46,7 +46,7 @@ def sample_accuracy(model) -> float:
     """Measures the accuracy on the 1,000 test images in the package, in percent."""
     _, (images, labels) = zoo.load_cifar10_sample()
     scores = model.predict(zoo.preprocess_input(images), batch_size=500, verbose=0)
-    return 100 * float(np.mean(scores.argmax(axis=-1) == labels))
+    return round(100 * float(np.mean(scores.argmax(axis=-1) == labels)), 2)
 
 
 def release(run: Path, latent: bool, started_from: str | None, limits: str) -> pretrained.Card:

@@ -91,7 +91,7 @@ def main(plan, runs, output, data_dir) -> None:
             # Keras made the step, JAX trained.
             "versions": around["versions"]
             | {"python": made["versions"]["python"], "jax": made["versions"]["jax"]},
-            "environment": {},
+            "environment": made["environment"],
             "results": results.measured(model, data) | results.write(model, folder, codewords),
         }
         (folder / "run.json").write_text(json.dumps(record, indent=2))

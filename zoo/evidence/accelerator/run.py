@@ -459,6 +459,9 @@ def main() -> None:
             "jax": jax.__version__,
             "numpy": np.__version__,
         },
+        "environment": {
+            name: value for name, value in sorted(os.environ.items()) if name.startswith("XLA_")
+        },
     }
     (plan.folder / f"{plan.arguments.plan.stem}.json").write_text(json.dumps(made, indent=2) + "\n")
     for run in plan.runs:
