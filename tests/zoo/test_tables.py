@@ -21,7 +21,8 @@ def line(codewords, seed, selection, after, changed="", epochs=1, road="parent",
 
 RECORD = [
     *(line("", seed, "1-bit", after) for seed, after in enumerate([73.0, 74.0, 75.0])),
-    *(line(8, seed, "random", after) for seed, after in enumerate([60.0, 61.0, 62.0])),
+    # A seed more than the others, and not the best one for that.
+    *(line(8, seed, "random", after) for seed, after in enumerate([60.0, 61.0, 62.0, 61.0])),
     *(line(8, seed, "coverage", after) for seed, after in enumerate([66.0, 68.0, 70.0])),
     # The best single run, but a single one.
     line(8, 0, "frequent", 90.0),
@@ -57,12 +58,12 @@ def test_means_and_standard_errors_are_those_on_paper():
 
 def test_the_page_holds_accuracies_and_paired_differences(folder):
     output, page = rebuild(folder)
-    assert "selections.csv: 19 runs" in output and "other.csv: no record of runs" in output
+    assert "selections.csv: 20 runs" in output and "other.csv: no record of runs" in output
     lines = page.splitlines()
     assert lines[0] == "# Results" and "### ResNet8, parent, 1 epoch" in lines
     assert "| selection | n = 8 | n = 32 | 1 bit |" in lines
     assert "| 1-bit |  |  | 74.00 ± 0.58 (3) |" in lines
-    assert "| random | 61.00 ± 0.58 (3) | 70.00 (1) |  |" in lines
+    assert "| random | 61.00 ± 0.41 (4) | 70.00 (1) |  |" in lines
     assert "| coverage | 68.00 ± 1.15 (3) |  |  |" in lines
     assert "| frequent | 90.00 (1) |  |  |" in lines
     gain = "**+1.00 ± 0.29 (3) against coverage, 4.0 moved**"
@@ -97,7 +98,7 @@ def test_settings_tell_selections_of_one_name_apart(folder):
 
 def test_a_run_that_is_there_twice_is_refused(folder):
     (folder / "selections.csv").write_text("\n".join([HEADER, *RECORD, RECORD[3]]))
-    with pytest.raises(ValueError, match="each run once.*line 21"):
+    with pytest.raises(ValueError, match="each run once.*line 22"):
         tables.read(folder / "selections.csv")
 
 

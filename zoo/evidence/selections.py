@@ -17,6 +17,7 @@ import csv
 import itertools
 import os
 import platform
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -260,9 +261,16 @@ def train(run: Run, data, halves: dict) -> dict:
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": f"tensorflow {tf.__version__}, larq {version('larq')}, larq-sks {version('larq-sks')}",
-        "command": "python zoo/evidence/selections.py",
+        "command": command(run),
         "settings": settings(selection, callbacks) if run.learned else "",
     }
+
+
+def command(run: Run) -> str:
+    """Says how to make one line of the record."""
+    options = run._asdict()
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]
+    return " ".join(["python zoo/evidence/selections.py", *words])
 
 
 def settings(selection, callbacks) -> str:

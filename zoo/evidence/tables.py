@@ -100,7 +100,7 @@ def mean(values: Iterable[float]) -> Mean:
 
 
 def best_fixed(runs: Sequence[Run]) -> str | None:
-    """Finds the fixed selection with the best mean among those with the most seeds.
+    """Finds the fixed selection with the best mean: among those with three seeds, or else with the most.
 
     Arguments:
         runs: Those of one network, road, number of codewords and number of epochs.
@@ -109,7 +109,7 @@ def best_fixed(runs: Sequence[Run]) -> str | None:
         Its name, or `None` if no fixed selection ran.
     """
     means = {name: mean(_after(runs, name).values()) for name in _names(runs) if name in FIXED}
-    return max(means, key=lambda name: (means[name].seeds, means[name].value), default=None)
+    return max(means, key=lambda name: (min(means[name].seeds, 3), means[name].value), default=None)
 
 
 def difference(runs: Sequence[Run], name: str, baseline: str) -> Mean | None:
