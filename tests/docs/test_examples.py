@@ -14,7 +14,8 @@ import tensorflow as tf
 from larq_sks_cli.commands import main
 
 # "py" is Python that cannot run here, because it needs ImageNet or files of the reader; the page says so.
-LANGUAGES = {"", "python", "py", "console", "bibtex", "json", "text"}
+# "output" is what the Python block before it prints; a line of "…" stands for others.
+LANGUAGES = {"", "python", "py", "console", "bibtex", "json", "text", "output"}
 # These train for more than some seconds.
 SLOW = {
     f"docs/guides/{name}.md"
@@ -39,7 +40,7 @@ WITH_PYTHON = [
     sys.version_info[:2] != (3, 11), reason="the pages are run on the main Python, 3.11"
 )
 @pytest.mark.parametrize("page", WITH_PYTHON)
-def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch):
+def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tf.keras.backend.clear_session()
     names = {"__name__": "__main__"}
@@ -50,6 +51,9 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatc
                 # Empty lines before it, so that a traceback names the line of the page.
                 source = "\n" * (block.line - 1) + block.text
                 exec(compile(source, pages.ROOT / page, "exec"), names)
+                printed = {line.strip() for line in capsys.readouterr().out.splitlines()}
+            if block.language == "output":
+                assert {line.strip() for line in block.text.splitlines()} - {"…"} <= printed
 
 
 @pytest.mark.parametrize("page", pages.pages())
