@@ -18,9 +18,17 @@ _LATENT = "*"
 
 
 def listing() -> dict:
-    """Lists the cards of the pretrained networks, and each architecture with its figures and recipes."""
+    """Lists the cards of the pretrained networks, and all architectures."""
+    return {
+        "pretrained": [asdict(card) for card in pretrained.cards()],
+        "architectures": _architectures(),
+    }
+
+
+def _architectures() -> list[dict]:
+    """Lists each architecture with its figures and recipes."""
     figures = json.loads(pretrained.ARCHITECTURES.read_text("utf-8"))
-    architectures = [
+    return [
         {
             "network": build.__name__,
             "about": str(build.__doc__).splitlines()[0],
@@ -31,10 +39,6 @@ def listing() -> dict:
         }
         for build in zoo.NETWORKS
     ]
-    return {
-        "pretrained": [asdict(card) for card in pretrained.cards()],
-        "architectures": architectures,
-    }
 
 
 def show() -> None:
@@ -42,17 +46,16 @@ def show() -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
-    cards = pretrained.cards()
     costs = ("bytes", "bit operations", "float MACs")
     table = _table("Pretrained", "network", "weights", "n", "accuracy", "bit a weight", *costs)
-    for card in cards:
+    for card in pretrained.cards():
         table.add_row(
             card.network,
             card.dataset,
             "-" if card.num_codewords is None else str(card.num_codewords),
             f"{card.accuracy:.2f} %",
             f"{card.bits_a_weight:.2f}",
-            f"{card.bytes:,}{_LATENT if card.latent and card.num_codewords is None else ''}",
+            f"{card.bytes:,}{_LATENT if card.latent else ''}",
             *_operations(card.binary_operations, card.float_operations),
         )
     table.caption = f"{_LATENT} with the latent weights, in 16 bits, to train on from"
@@ -61,7 +64,7 @@ def show() -> None:
     table = _table(
         "All networks, at 1 bit and with the other weights as float32", "network", *costs, "recipes"
     )
-    for entry in listing()["architectures"]:
+    for entry in _architectures():
         figures = entry["at_1_bit"]
         table.add_row(
             entry["network"],

@@ -87,15 +87,17 @@ def folder_of(data_dir: str | os.PathLike | None) -> Path:
 
 def missing(name: str, folder: Path) -> ValueError:
     """Makes the error that says how to get a data set that is not there."""
-    sample = " A few of its images are in the package: cifar10_sample." if name == "cifar10" else ""
-    call = f"tfds.load('{name}', data_dir='{folder}')"
-    hint = f'get it with: python -c "import tensorflow_datasets as tfds; {call}"{sample}'
     if name == "imagenet2012":
         hint = (
             "get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (which "
             f"asks you to register) into a folder TARS and run: tfds build {name} --data_dir='{folder}' "
             "--manual_dir=TARS"
         )
+    else:
+        call = f"tfds.load('{name}', data_dir='{folder}')"
+        hint = f'get it with: python -c "import tensorflow_datasets as tfds; {call}"'
+        if name == "cifar10":
+            hint += " A few of its images are in the package: cifar10_sample."
     return ValueError(
         f"There is no data set '{name}' in '{folder}'. Name another folder by --data-dir or "
         f"TFDS_DATA_DIR, or {hint}"
